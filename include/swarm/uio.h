@@ -1,0 +1,56 @@
+/* uio.h - how bytes move: struct uio and the uiomove family, after FreeBSD's uio(9).
+ * Any thread; a uio belongs to one thread at a time. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+enum uio_rw { UIO_READ, UIO_WRITE };
+
+/* Where the iovecs point to. */
+enum uio_seg {
+	UIO_USERSPACE, /* memory that may fault (a mapping of a file that shrinks), or memory of
+			* process uio_td: a bad address is EFAULT, never a crash */
+	UIO_SYSSPACE,  /* plain memory of ours: copied without a check */
+	UIO_NOCOPY,    /* no memory at all: only the accounting advances */
+};
+
+#define UIO_TD_SELF ((pid_t)0)
+
+/* The iovecs are one concatenated region, consumed from the front: iov, iovcnt, offset and resid
+ * advance, and the caller's iovec array is modified (base and len of the current piece). An
+ * exhausted iovec stays in front with length 0 until the next move skips it. */
+struct uio {
+	struct iovec *uio_iov;
+	int uio_iovcnt;
+	off_t uio_offset;   /* position in the object, advances with every byte */
+	ssize_t uio_resid;  /* bytes left to move, >= 0 */
+	enum uio_seg uio_segflg;
+	enum uio_rw uio_rw; /* UIO_READ: buffer -> uio; UIO_WRITE: uio -> buffer */
+	pid_t uio_td;	    /* owner of UIO_USERSPACE memory; UIO_TD_SELF: this process */
+};
+
+/* Moves min(@n, resid) bytes between @buf and the uio. 0, or EFAULT (positive, as uio(9) returns
+ * it). A piece that faults changes nothing of itself (bytes of it may have been copied but are not
+ * accounted); pieces before it stay accounted, so the uio is consistent and may be used on.
+ * @n larger than resid is no error: compare resid before and after for the count. A uio that runs
+ * out of iovecs while resid is not zero is malformed: EFAULT. EINVAL for a negative resid. */
+int uiomove(void *buf, size_t n, struct uio *uio);
+/* As uiomove(), but never waits for a page of the uio's memory: a piece with a page that is not
+ * resident gives EFAULT. */
+int uiomove_nofault(void *buf, size_t n, struct uio *uio);
+/* Moves up to @n bytes (0 does too many: pass the wanted length) of the object that @buf, @buflen
+ * holds, starting at uio_offset (uio(9) uiomove_frombuf). Reading past the end moves nothing.
+ * EINVAL if uio_offset is negative. */
+int uiomove_frombuf(void *buf, size_t buflen, struct uio *uio);
+/* Moves from @src's region into @dst's (src UIO_WRITE, dst UIO_READ), min(n, both resids), one copy.
+ * Both must be UIO_SYSSPACE or UIO_NOCOPY. */
+int uiomove_uio(struct uio *src, struct uio *dst, size_t n);
+
+/* A uio over @iovcnt iovecs of our own memory; resid is their sum. EINVAL (positive) if the sum
+ * overflows ssize_t or iovcnt is out of 0..UIO_MAXIOV. */
+int uio_init_sys(struct uio *uio, struct iovec *iov, int iovcnt, enum uio_rw rw);
+/* Advances without copying: min(n, resid); returns how many. */
+size_t uio_advance(struct uio *uio, size_t n);

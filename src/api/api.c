@@ -1,0 +1,137 @@
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <swarm/api.h>
+#include <swarm/err.h>
+#include <swarm/mem.h>
+
+ProtobufCMessage *api_unpack(const ProtobufCMessageDescriptor *desc, const void *data, size_t len,
+	struct sw_err *err)
+{
+	ProtobufCMessage *m = protobuf_c_message_unpack(desc, NULL, len, len ? data : (const void *)"");
+
+	if (!m)
+		sw_err_set(err, SW_REJECTED, -EBADMSG, "%zu bytes are no %s message", len,
+			desc->short_name);
+	return m;
+}
+
+uint8_t *api_pack(const ProtobufCMessage *m, size_t *len)
+{
+	uint8_t *data = xcalloc(protobuf_c_message_get_packed_size(m) + 1, 1);
+
+	*len = protobuf_c_message_pack(m, data);
+	return data;
+}
+
+ProtobufCMessage *api_dup(const ProtobufCMessage *m)
+{
+	ProtobufCMessage *copy;
+	size_t len;
+	uint8_t *data = api_pack(m, &len);
+
+	copy = api_unpack(m->descriptor, data, len, NULL);
+	free(data);
+	if (!copy)
+		abort(); /* what was packed from a valid message unpacks, or memory is gone */
+	return copy;
+}
+
+void api_free(void *m)
+{
+	if (m)
+		protobuf_c_message_free_unpacked(m, NULL);
+}
+
+const char *api_state_name(int state)
+{
+	const ProtobufCEnumValue *v =
+		protobuf_c_enum_descriptor_get_value(&pb__task_state__descriptor, state);
+
+	return v ? v->name : "?";
+}
+
+char *api_task_name(const Pb__Task *t)
+{
+	if (t->annotations && *t->annotations->name)
+		return xstrdup(t->annotations->name);
+
+	const char *service = t->service_annotations ? t->service_annotations->name : "";
+
+	if (t->slot)
+		return xasprintf("%s.%llu.%s", service, (unsigned long long)t->slot, t->id);
+	return xasprintf("%s.%s.%s", service, t->node_id, t->id);
+}
+
+const char *api_map_get(Pb__StringPair **map, size_t n, const char *key)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(map[i]->key, key) == 0)
+			return map[i]->value;
+	return NULL;
+}
+
+int64_t api_time_ns(const Pb__Timestamp *t)
+{
+	int64_t ns;
+
+	if (!t || __builtin_mul_overflow(t->seconds, (int64_t)1000000000, &ns) ||
+		__builtin_add_overflow(ns, (int64_t)t->nanos, &ns))
+		return 0;
+	return ns;
+}
+
+void api_time_set(Pb__Timestamp *t, int64_t ns)
+{
+	t->seconds = ns / 1000000000;
+	t->nanos = (int32_t)(ns % 1000000000);
+	if (t->nanos < 0) {
+		t->nanos += 1000000000;
+		t->seconds--;
+	}
+}
+
+uint64_t api_duration_ns(const Pb__Duration *d)
+{
+	int64_t ns;
+
+	if (!d || d->seconds < 0)
+		return 0;
+	if (__builtin_mul_overflow(d->seconds, (int64_t)1000000000, &ns) ||
+		__builtin_add_overflow(ns, (int64_t)d->nanos, &ns))
+		return INT64_MAX;
+	return ns < 0 ? 0 : (uint64_t)ns;
+}
+
+bool api_id_valid(const char *id)
+{
+	size_t n = 0;
+
+	for (; id && id[n]; n++)
+		if (n >= 64 || !((id[n] >= '0' && id[n] <= '9') || (id[n] >= 'a' && id[n] <= 'z')))
+			return false;
+	return n > 0;
+}
+
+struct api_task *api_task_new(Pb__Task *pb)
+{
+	struct api_task *t = xcalloc(1, sizeof(*t));
+
+	t->refs = 1;
+	t->pb = pb;
+	return t;
+}
+
+struct api_task *api_task_ref(struct api_task *t)
+{
+	t->refs++;
+	return t;
+}
+
+void api_task_unref(struct api_task *t)
+{
+	if (!t || --t->refs)
+		return;
+	api_free((void *)t->pb);
+	free(t);
+}

@@ -1,0 +1,156 @@
+/* Equality by descriptor. Maps arrive in random order, so lists of StringPair are compared as sets
+ * of pairs; every other list is ordered. */
+#include <string.h>
+#include <swarm/api.h>
+
+static bool msg_equal(const ProtobufCMessage *a, const ProtobufCMessage *b, const char *const *skip);
+
+static size_t size_of(ProtobufCType type)
+{
+	switch (type) {
+	case PROTOBUF_C_TYPE_INT32:
+	case PROTOBUF_C_TYPE_SINT32:
+	case PROTOBUF_C_TYPE_SFIXED32:
+	case PROTOBUF_C_TYPE_UINT32:
+	case PROTOBUF_C_TYPE_FIXED32:
+	case PROTOBUF_C_TYPE_FLOAT:
+	case PROTOBUF_C_TYPE_ENUM:
+		return 4;
+	case PROTOBUF_C_TYPE_INT64:
+	case PROTOBUF_C_TYPE_SINT64:
+	case PROTOBUF_C_TYPE_SFIXED64:
+	case PROTOBUF_C_TYPE_UINT64:
+	case PROTOBUF_C_TYPE_FIXED64:
+	case PROTOBUF_C_TYPE_DOUBLE:
+		return 8;
+	case PROTOBUF_C_TYPE_BOOL:
+		return sizeof(protobuf_c_boolean);
+	case PROTOBUF_C_TYPE_BYTES:
+		return sizeof(ProtobufCBinaryData);
+	case PROTOBUF_C_TYPE_STRING:
+	case PROTOBUF_C_TYPE_MESSAGE:
+		return sizeof(void *);
+	}
+	return 0;
+}
+
+static const char *text(const char *s)
+{
+	return s ? s : "";
+}
+
+static bool value_equal(ProtobufCType type, const void *a, const void *b)
+{
+	if (type == PROTOBUF_C_TYPE_STRING)
+		return strcmp(text(*(char *const *)a), text(*(char *const *)b)) == 0;
+	if (type == PROTOBUF_C_TYPE_MESSAGE) {
+		const ProtobufCMessage *ma = *(ProtobufCMessage *const *)a;
+		const ProtobufCMessage *mb = *(ProtobufCMessage *const *)b;
+
+		return ma && mb ? msg_equal(ma, mb, NULL) : ma == mb;
+	}
+	if (type == PROTOBUF_C_TYPE_BYTES) {
+		const ProtobufCBinaryData *x = a, *y = b;
+
+		return x->len == y->len && (!x->len || memcmp(x->data, y->data, x->len) == 0);
+	}
+	return memcmp(a, b, size_of(type)) == 0;
+}
+
+/* A key occurs once in a map, so equal counts and "every pair of a is in b" are enough; peers that
+ * repeat keys only make two maps look different. */
+static bool map_equal(Pb__StringPair **a, Pb__StringPair **b, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		size_t j = i < n && strcmp(a[i]->key, b[i]->key) == 0 ? i : 0;
+
+		for (; j < n; j++)
+			if (strcmp(a[i]->key, b[j]->key) == 0 &&
+				strcmp(a[i]->value, b[j]->value) == 0)
+				break;
+		if (j == n)
+			return false;
+	}
+	return true;
+}
+
+static bool field_equal(const ProtobufCFieldDescriptor *f, const ProtobufCMessage *a,
+	const ProtobufCMessage *b)
+{
+	const char *pa = (const char *)a + f->offset, *pb = (const char *)b + f->offset;
+
+	if (f->label == PROTOBUF_C_LABEL_REPEATED) {
+		size_t na = *(const size_t *)(const void *)((const char *)a + f->quantifier_offset);
+		size_t nb = *(const size_t *)(const void *)((const char *)b + f->quantifier_offset);
+		const char *la = *(const char *const *)(const void *)pa;
+		const char *lb = *(const char *const *)(const void *)pb;
+		size_t size = size_of(f->type);
+
+		if (na != nb)
+			return false;
+		if (f->type == PROTOBUF_C_TYPE_MESSAGE && f->descriptor == &pb__string_pair__descriptor)
+			return map_equal((Pb__StringPair **)(void *)la, (Pb__StringPair **)(void *)lb, na);
+		for (size_t i = 0; i < na; i++)
+			if (!value_equal(f->type, la + i * size, lb + i * size))
+				return false;
+		return true;
+	}
+	if (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) {
+		int ca = *(const int *)(const void *)((const char *)a + f->quantifier_offset);
+		int cb = *(const int *)(const void *)((const char *)b + f->quantifier_offset);
+
+		if (ca != cb)
+			return false;
+		if (ca != (int)f->id)
+			return true;
+	}
+	return value_equal(f->type, pa, pb);
+}
+
+static bool unknown_equal(const ProtobufCMessage *a, const ProtobufCMessage *b)
+{
+	if (a->n_unknown_fields != b->n_unknown_fields)
+		return false;
+	for (unsigned i = 0; i < a->n_unknown_fields; i++) {
+		const ProtobufCMessageUnknownField *x = &a->unknown_fields[i];
+		const ProtobufCMessageUnknownField *y = &b->unknown_fields[i];
+
+		if (x->tag != y->tag || x->len != y->len || memcmp(x->data, y->data, x->len) != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool msg_equal(const ProtobufCMessage *a, const ProtobufCMessage *b, const char *const *skip)
+{
+	const ProtobufCMessageDescriptor *d = a->descriptor;
+
+	if (d != b->descriptor)
+		return false;
+	for (unsigned i = 0; i < d->n_fields; i++) {
+		bool skipped = false;
+
+		for (const char *const *s = skip; s && *s && !skipped; s++)
+			skipped = strcmp(*s, d->fields[i].name) == 0;
+		if (!skipped && !field_equal(&d->fields[i], a, b))
+			return false;
+	}
+	return unknown_equal(a, b);
+}
+
+bool api_equal(const ProtobufCMessage *a, const ProtobufCMessage *b)
+{
+	return a && b ? msg_equal(a, b, NULL) : a == b;
+}
+
+static const char *const status_and_meta[] = {"status", "meta", NULL};
+
+bool api_task_equal(const Pb__Task *a, const Pb__Task *b)
+{
+	return msg_equal(&a->base, &b->base, status_and_meta);
+}
+
+bool api_node_equal(const Pb__Node *a, const Pb__Node *b)
+{
+	return msg_equal(&a->base, &b->base, status_and_meta);
+}
