@@ -14,10 +14,11 @@ struct tls_creds;
 struct remotes;
 struct remotes *remotes_new(void);
 void remotes_free(struct remotes *r);
-/* Weight moves half way to @observation, clipped to [-256, 256], rounded up. Adds unknown peers with
- * weight 0 first. The key is the pair; @node_id "" for a join address. */
+/* Weight moves half way to @observation, clipped to [-256, 256], rounded up. Adds unknown peers
+ * with weight 0 first. The key is the pair; @node_id "" for a join address. */
 void remotes_observe(struct remotes *r, const char *node_id, const char *addr, int observation);
-void remotes_observe_if_exists(struct remotes *r, const char *node_id, const char *addr, int observation);
+void remotes_observe_if_exists(
+	struct remotes *r, const char *node_id, const char *addr, int observation);
 void remotes_remove(struct remotes *r, const char *node_id, const char *addr);
 /* Starts at @weight without an observation (loading from the store). */
 void remotes_add(struct remotes *r, const char *node_id, const char *addr, int weight);
@@ -27,8 +28,8 @@ struct remote {
 };
 size_t remotes_count(const struct remotes *r);
 size_t remotes_list(const struct remotes *r, struct remote *out, size_t max);
-/* Random, proportional to max(weight, 0) + 0.001, never one whose id or address is @avoid (NULL: any).
- * -ENOENT "no remote hosts provided" when there is nobody. */
+/* Random, proportional to max(weight, 0) + 0.001, never one whose id or address is @avoid (NULL:
+ * any). -ENOENT "no remote hosts provided" when there is nobody. */
 int remotes_select(struct remotes *r, const char *avoid, struct remote *ret, struct sw_err *err);
 /* Called after the set or a weight changed; one listener. */
 void remotes_on_change(struct remotes *r, void (*changed)(void *arg), void *arg);
@@ -42,7 +43,12 @@ struct join_token {
 /* SW_REJECTED naming what is wrong (never the token itself). */
 int join_token_parse(const char *token, struct join_token *ret, struct sw_err *err);
 /* SW_REJECTED when the bundle's SHA-256 is not the token's. */
-int join_token_check(const struct join_token *t, const void *bundle, size_t len, struct sw_err *err);
+int join_token_check(
+	const struct join_token *t, const void *bundle, size_t len, struct sw_err *err);
+
+/* Makes @path (mode 0700; its parent must exist) or checks that the one there is ours alone:
+ * SW_FATAL naming the remedy. Blocks for a moment: before the loop runs, or on the pool. */
+int state_dir_prepare(const char *path, struct sw_err *err);
 
 /* ---- identity: key, certificate, trust root in DIR/certificates, joining and renewal */
 struct identity;
@@ -50,7 +56,7 @@ struct identity_config {
 	struct sw_loop *loop;
 	struct remotes *remotes; /* borrowed */
 	const char *state_dir;
-	const char *join_token; /* copied, wiped after use; NULL: credentials must be on disk */
+	const char *join_token;   /* copied, wiped after use; NULL: credentials must be on disk */
 	const char *availability; /* "active" "pause" "drain" for a new node; NULL: active */
 };
 struct identity_events {
@@ -90,7 +96,8 @@ struct dispatcher_config {
 	struct sw_loop *loop;
 	struct remotes *remotes;   /* borrowed */
 	struct identity *identity; /* borrowed, ready */
-	bool join_addr_given; /* a TLS verification failure before the first registration is then final */
+	bool join_addr_given; /* a TLS verification failure before the first registration is then
+				 final */
 };
 struct dispatcher_events {
 	/* Registered (first SessionMessage seen). Every stored status must be reported again. */
@@ -99,8 +106,8 @@ struct dispatcher_events {
 	void (*node)(void *arg, const Pb__Node *node);
 	/* A key with an unknown lamport time arrived: the complete set. Borrowed, secret. */
 	void (*keys)(void *arg, Pb__EncryptionKey **keys, size_t n);
-	/* Assignments, in sequence (COMPLETE, or INCREMENTAL that applies to the last one). Borrowed.
-	 * The next message is read only after dispatcher_assignments_done(). */
+	/* Assignments, in sequence (COMPLETE, or INCREMENTAL that applies to the last one).
+	 * Borrowed. The next message is read only after dispatcher_assignments_done(). */
 	void (*assignments)(void *arg, const Pb__AssignmentsMessage *m);
 	/* Log subscriptions; they die with the registration. Borrowed. */
 	void (*subscription)(void *arg, const Pb__SubscriptionMessage *m);
@@ -109,7 +116,8 @@ struct dispatcher_events {
 	void (*lost)(void *arg, const struct sw_err *err);
 	/* This node was removed from the swarm: no further attempt is made. */
 	void (*removed)(void *arg, const struct sw_err *err);
-	/* No further attempt makes sense (TLS verification failed before the first registration). */
+	/* No further attempt makes sense (TLS verification failed before the first registration).
+	 */
 	void (*failed)(void *arg, const struct sw_err *err);
 };
 int dispatcher_new(struct dispatcher **ret, const struct dispatcher_config *cfg,
@@ -126,7 +134,8 @@ bool dispatcher_registered(const struct dispatcher *d);
  * no registration; PERMISSION_DENIED leaves the session alone, any other error ends it. */
 typedef void dispatcher_update_cb(void *arg, const struct sw_err *err);
 void dispatcher_update_status(struct dispatcher *d,
-	Pb__UpdateTaskStatusRequest__TaskStatusUpdate **updates, size_t n, dispatcher_update_cb *cb, void *arg);
+	Pb__UpdateTaskStatusRequest__TaskStatusUpdate **updates, size_t n, dispatcher_update_cb *cb,
+	void *arg);
 /* Log lines of one subscription: a PublishLogs stream. */
 struct log_publisher;
 /* NULL while there is no registration. @writable: room again; @ended: the stream is over (once; the
