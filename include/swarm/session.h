@@ -106,9 +106,10 @@ struct dispatcher_events {
 	void (*node)(void *arg, const Pb__Node *node);
 	/* A key with an unknown lamport time arrived: the complete set. Borrowed, secret. */
 	void (*keys)(void *arg, Pb__EncryptionKey **keys, size_t n);
-	/* Assignments, in sequence (COMPLETE, or INCREMENTAL that applies to the last one).
-	 * Borrowed. The next message is read only after dispatcher_assignments_done(). */
-	void (*assignments)(void *arg, const Pb__AssignmentsMessage *m);
+	/* Assignments, in sequence (COMPLETE, or INCREMENTAL that applies to the last one). Takes
+	 * @m: the callee frees it with api_free(). The next message is read only after
+	 * dispatcher_assignments_done(), in this registration or a later one. */
+	void (*assignments)(void *arg, Pb__AssignmentsMessage *m);
 	/* Log subscriptions; they die with the registration. Borrowed. */
 	void (*subscription)(void *arg, const Pb__SubscriptionMessage *m);
 	/* The registration is over; another one follows by itself. @err NULL: on purpose
@@ -127,7 +128,7 @@ void dispatcher_start(struct dispatcher *d, const Pb__NodeDescription *desc);
 /* A newer description (or changed credentials): if it differs from what was sent the session is
  * rebuilt at once under the same session id, without counting as a failure. */
 void dispatcher_describe(struct dispatcher *d, const Pb__NodeDescription *desc);
-/* The last assignments message is durable: read on. */
+/* The last assignments message is durable: read on. Nothing if there is none outstanding. */
 void dispatcher_assignments_done(struct dispatcher *d);
 bool dispatcher_registered(const struct dispatcher *d);
 /* One UpdateTaskStatus call; callers keep one in flight. @err: -ENOTCONN (temporary) while there is
@@ -142,7 +143,8 @@ struct log_publisher;
  * handle is dead), @err NULL if the manager took everything. */
 struct log_publisher *dispatcher_publish_logs(struct dispatcher *d, const char *subscription_id,
 	void (*writable)(void *arg), void (*ended)(void *arg, const struct sw_err *err), void *arg);
-/* Returns false when the caller should wait for writable(). @msgs borrowed; may be none. */
+/* Queues all of @msgs (borrowed; may be none). Returns false when the caller should wait for
+ * writable() before it sends more. */
 bool log_publisher_send(struct log_publisher *p, Pb__LogMessage **msgs, size_t n);
 void log_publisher_finish(struct log_publisher *p); /* all sent; ended() follows */
 void log_publisher_cancel(struct log_publisher *p); /* silence; NULL is fine */

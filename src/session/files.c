@@ -124,21 +124,21 @@ static int write_atomic(
 	snprintf(tmp, sizeof(tmp), ".tmp-%016llx", (unsigned long long)sw_random(UINT64_MAX));
 	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return fail(err, "cannot create a file for  certificates file", name);
+		return fail(err, "cannot create a file for certificates file", name);
 	if (write_all(fd, data, len) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0) {
-		fail(err, "cannot write  certificates file", name);
+		fail(err, "cannot write certificates file", name);
 		close(fd);
 		unlinkat(dir, tmp, 0);
 		return -EIO;
 	}
 	close(fd);
 	if (renameat(dir, tmp, dir, name) < 0) {
-		fail(err, "cannot write  certificates file", name);
+		fail(err, "cannot write certificates file", name);
 		unlinkat(dir, tmp, 0);
 		return -EIO;
 	}
 	if (fsync(dir) < 0)
-		return fail(err, "cannot sync the folder of  certificates file", name);
+		return fail(err, "cannot sync the folder of certificates file", name);
 	return 0;
 }
 
@@ -155,12 +155,12 @@ static int recover(int dir, const char *key, char **cert, struct sw_err *err)
 	if (!key || pki_key_matches(key, temp, NULL) < 0) {
 		free(temp);
 		if (unlinkat(dir, TEMP_CERT, 0) < 0 && errno != ENOENT)
-			return fail(err, "cannot remove  certificates file", TEMP_CERT);
+			return fail(err, "cannot remove certificates file", TEMP_CERT);
 		return 0;
 	}
 	if (renameat(dir, TEMP_CERT, dir, CERT_FILE) < 0 || fsync(dir) < 0) {
 		free(temp);
-		return fail(err, "cannot move into place  certificates file", TEMP_CERT);
+		return fail(err, "cannot move into place certificates file", TEMP_CERT);
 	}
 	log_notice("finished an interrupted renewal", KS("file", CERT_FILE));
 	*cert = temp;
@@ -245,6 +245,6 @@ int files_save_pair(const char *state_dir, const char *cert, const char *key, st
 		(r = write_atomic(dir, KEY_FILE, key, strlen(key), 0600, err)) < 0)
 		return r;
 	if (renameat(dir, TEMP_CERT, dir, CERT_FILE) < 0 || fsync(dir) < 0)
-		return fail(err, "cannot write  certificates file", CERT_FILE);
+		return fail(err, "cannot write certificates file", CERT_FILE);
 	return 0;
 }
