@@ -36,24 +36,28 @@ size_t block_size(const struct sw_block *b);
 /* Blocks alive in this process: leak checks of tests. */
 size_t block_count(void);
 
-/* Appends a slice of @b; takes a reference of its own. */
+/* Appends the slice [off, off+len) of @b, which must lie within it; takes a reference of its own.
+ */
 void chain_append_block(struct chain *c, struct sw_block *b, size_t off, size_t len);
-/* Appends a copy (through uiomove). 0 or -ENOMEM. */
+/* Appends a copy (through uiomove). 0, or -ENOMEM and nothing is appended. */
 int chain_append(struct chain *c, const void *p, size_t len);
 /* Appends constant memory that outlives every user of the chain; no copy. */
 void chain_append_static(struct chain *c, const void *p, size_t len);
 /* Moves all of @src to the end of @dst; @src is empty afterwards. */
 void chain_append_chain(struct chain *dst, struct chain *src);
-/* Moves the first min(@n, len) bytes of @src to the end of @dst without copying. Returns how many. */
+/* Moves the first min(@n, len) bytes of @src to the end of @dst without copying. Returns how many.
+ */
 size_t chain_move(struct chain *dst, struct chain *src, size_t n);
 /* Shares the bytes [off, off+n) of @src: appends slices to @dst, copies nothing. */
 void chain_share(struct chain *dst, const struct chain *src, size_t off, size_t n);
 /* Drops the first min(@n, len) bytes. */
 void chain_drain(struct chain *c, size_t n);
 
-/* Receiving: room of at least @min bytes at the end, in *@p, *@avail (>= @min) long; fill it and
- * say how much with chain_commit() before anything else happens to the chain. NULL when memory is
- * gone. */
+/* Receiving: room of at least @min (0 counts as 1) bytes at the end, *@avail long; fill it and say
+ * how much with chain_commit() before anything else happens to the chain (0 is fine, and leaving it
+ * out too: the next reserve gives the same room). Blocks are 16-64 KiB whatever @min is, so ask for
+ * the least that makes a read worth while, not for the most. A chain that was reserved from needs
+ * chain_done() even when it is empty. NULL when memory is gone. */
 uint8_t *chain_reserve(struct chain *c, size_t min, size_t *avail);
 void chain_commit(struct chain *c, size_t n);
 
@@ -61,8 +65,8 @@ void chain_commit(struct chain *c, size_t n);
  * chain changes. */
 int chain_iov(const struct chain *c, struct iovec *iov, int max, size_t *bytes);
 
-/* Reading as a uio: moves min(@n, len, resid) bytes from the front into @uio (UIO_READ) and drains
- * them. 0 or EFAULT (what was moved is drained). */
+/* Reading as a uio: moves min(@n, len, resid) bytes from the front into @uio and drains them. 0 or
+ * what uiomove() returns (what was moved is drained); EINVAL if @uio is not UIO_READ. */
 int chain_uiomove(struct chain *c, size_t n, struct uio *uio);
 /* Copies [off, off+n) into @dst, without draining. Returns how many there were. */
 size_t chain_peek(const struct chain *c, size_t off, void *dst, size_t n);

@@ -25,32 +25,40 @@ enum uio_seg {
 struct uio {
 	struct iovec *uio_iov;
 	int uio_iovcnt;
-	off_t uio_offset;   /* position in the object, advances with every byte */
-	ssize_t uio_resid;  /* bytes left to move, >= 0 */
+	off_t uio_offset;  /* position in the object, advances with every byte */
+	ssize_t uio_resid; /* bytes left to move, >= 0 */
 	enum uio_seg uio_segflg;
 	enum uio_rw uio_rw; /* UIO_READ: buffer -> uio; UIO_WRITE: uio -> buffer */
-	pid_t uio_td;	    /* owner of UIO_USERSPACE memory; UIO_TD_SELF: this process */
+	pid_t uio_td;       /* owner of UIO_USERSPACE memory; UIO_TD_SELF: this process */
 };
 
-/* Moves min(@n, resid) bytes between @buf and the uio. 0, or EFAULT (positive, as uio(9) returns
- * it). A piece that faults changes nothing of itself (bytes of it may have been copied but are not
- * accounted); pieces before it stay accounted, so the uio is consistent and may be used on.
+/* Moves min(@n, resid) bytes between @buf and the uio. 0, or a positive errno, as uio(9) returns
+ * it. EFAULT: UIO_USERSPACE memory could not be reached (a bad address, a mapping beyond its file,
+ * a process that is gone or not ours to touch). A piece that faults changes nothing of itself
+ * (bytes of it may have been copied but are not accounted); pieces before it stay accounted, so the
+ * uio is consistent and may be used on. UIO_SYSSPACE cannot fail.
  * @n larger than resid is no error: compare resid before and after for the count. A uio that runs
- * out of iovecs while resid is not zero is malformed: EFAULT. EINVAL for a negative resid. */
+ * out of iovecs while resid is not zero is malformed: EFAULT. EINVAL, and nothing moved: a negative
+ * resid or uio_td, a direction or segment that is none, an offset that would overflow. */
 int uiomove(void *buf, size_t n, struct uio *uio);
-/* As uiomove(), but never waits for a page of the uio's memory: a piece with a page that is not
- * resident gives EFAULT. */
+/* As uiomove(), but never waits for a page of UIO_USERSPACE memory: a piece with a page that is not
+ * in the page table when its turn comes gives EFAULT. That includes pages never touched and pages
+ * that the page cache has but nobody mapped yet: as in the original, any fault is one too many.
+ * The check and the copy are two calls: a page that the kernel takes away between them is waited
+ * for. mlock(2) the memory where that matters. Without a readable /proc our own memory is judged by
+ * mincore(2) (which knows the page cache, not the page table), that of others is EFAULT. */
 int uiomove_nofault(void *buf, size_t n, struct uio *uio);
-/* Moves up to @n bytes (0 does too many: pass the wanted length) of the object that @buf, @buflen
- * holds, starting at uio_offset (uio(9) uiomove_frombuf). Reading past the end moves nothing.
- * EINVAL if uio_offset is negative. */
+/* Moves between the uio and the object that @buf, @buflen holds, from uio_offset to the end of the
+ * object or of resid, whichever comes first. At or past the end it moves nothing and returns 0.
+ * EINVAL if uio_offset or resid is negative; otherwise as uiomove(). */
 int uiomove_frombuf(void *buf, size_t buflen, struct uio *uio);
-/* Moves from @src's region into @dst's (src UIO_WRITE, dst UIO_READ), min(n, both resids), one copy.
- * Both must be UIO_SYSSPACE or UIO_NOCOPY. */
+/* Moves from @src's region into @dst's (src UIO_WRITE, dst UIO_READ), min(n, both resids), one
+ * copy. Both must be UIO_SYSSPACE or UIO_NOCOPY (which takes from or gives to nowhere): EINVAL
+ * otherwise. */
 int uiomove_uio(struct uio *src, struct uio *dst, size_t n);
 
 /* A uio over @iovcnt iovecs of our own memory; resid is their sum. EINVAL (positive) if the sum
- * overflows ssize_t or iovcnt is out of 0..UIO_MAXIOV. */
+ * overflows ssize_t or iovcnt is out of 0..UIO_MAXIOV; @uio is untouched then. */
 int uio_init_sys(struct uio *uio, struct iovec *iov, int iovcnt, enum uio_rw rw);
 /* Advances without copying: min(n, resid); returns how many. */
 size_t uio_advance(struct uio *uio, size_t n);
