@@ -1,5 +1,4 @@
 /* The option table: precedence, lists, refusals with their place, and the token's secrecy. */
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -12,6 +11,8 @@
 #include <swarm/log.h>
 #include <swarm/mem.h>
 #include <sys/stat.h>
+
+#include <cmocka.h>
 
 #include "cli/config.h"
 

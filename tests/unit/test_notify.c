@@ -1,5 +1,4 @@
 /* sd_notify: path and abstract sockets, nothing to do without one, one line per changed status. */
-#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +9,8 @@
 #include <swarm/mem.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+
+#include <cmocka.h>
 
 #include "cli/notify.h"
 
