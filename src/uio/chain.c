@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <swarm/chain.h>
@@ -38,21 +39,85 @@ struct sw_slice {
 enum {
 	APPEND_MIN = 1024, /* the first block of copies; then as large as the chain is, up to */
 	BLOCK_MAX = 65536,
-	RESERVE_MIN = 16384 /* a TLS record */
+	RESERVE_MIN = 16384, /* a TLS record */
+	KEEP_MAX = 8         /* unused blocks of either size that a thread keeps */
 };
 
 static atomic_size_t n_blocks; /* two loops in two threads may count */
 
 /* --- blocks ----------------------------------------------------------------------------------- */
 
+/* Blocks of the two usual sizes are kept for the next user: malloc gives freed memory of this size
+ * back to the kernel again and again, and the page faults cost ten times the copy (bench_uio).
+ * Per thread, because a block belongs to its loop's thread. Sanitizers must see each free. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define NO_KEEPING
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define NO_KEEPING
+#endif
+
+static _Thread_local struct {
+	struct sw_block *block[KEEP_MAX];
+	size_t n;
+} kept[2];
+static pthread_key_t kept_key;
+static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
+
+/* The end of a thread. */
+static void free_kept(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 2; i++) {
+		while (kept[i].n > 0)
+			free(kept[i].block[--kept[i].n]);
+	}
+}
+
+static void make_kept_key(void)
+{
+	(void)pthread_key_create(&kept_key, free_kept);
+}
+
+/* Which of the two sizes, or -1. */
+static int kept_index(size_t size)
+{
+	return size == RESERVE_MIN ? 0 : size == BLOCK_MAX ? 1 : -1;
+}
+
+static struct sw_block *reuse(size_t size)
+{
+	int i = kept_index(size);
+
+	return i >= 0 && kept[i].n > 0 ? kept[i].block[--kept[i].n] : NULL;
+}
+
+static bool keep(struct sw_block *b)
+{
+	int i = b->data == b->mem ? kept_index(b->size) : -1;
+
+#ifdef NO_KEEPING
+	i = -1;
+#endif
+	if (i < 0 || kept[i].n == KEEP_MAX)
+		return false;
+	(void)pthread_once(&kept_once, make_kept_key);
+	(void)pthread_setspecific(kept_key, kept); /* any value: the destructor must run */
+	kept[i].block[kept[i].n++] = b;
+	return true;
+}
+
 static struct sw_block *block_make(size_t inline_size)
 {
-	struct sw_block *b;
+	struct sw_block *b = reuse(inline_size);
 	size_t total;
 
 	if (__builtin_add_overflow(sizeof(*b), inline_size, &total))
 		return NULL;
-	b = malloc(total);
+	if (!b)
+		b = malloc(total);
 	if (!b)
 		return NULL;
 	*b = (struct sw_block){.refs = 1, .size = inline_size};
@@ -95,7 +160,8 @@ void block_unref(struct sw_block *b)
 	atomic_fetch_sub_explicit(&n_blocks, 1, memory_order_relaxed);
 	if (b->release)
 		b->release(b->arg);
-	free(b);
+	if (!keep(b))
+		free(b);
 }
 
 uint8_t *block_data(struct sw_block *b)
@@ -240,15 +306,19 @@ void chain_append_static(struct chain *c, const void *p, size_t len)
 {
 	/* never written to: only slices that own the tail of a block are */
 	if (len > 0)
-		push(c, slice_new(NULL, (uint8_t *)(uintptr_t)p, len));
+		push(c, slice_new(NULL, (uint8_t *)p, len));
 }
 
 /* A new block as an empty slice that owns all of it as room; NULL when memory is gone. */
 static struct sw_slice *slice_room(size_t size)
 {
-	struct sw_block *b = block_new(size);
+	struct sw_block *b;
 	struct sw_slice *s;
 
+	/* to the next size that is kept, where that is not far */
+	if (size > RESERVE_MIN / 4 && size <= BLOCK_MAX)
+		size = size <= RESERVE_MIN ? RESERVE_MIN : BLOCK_MAX;
+	b = block_new(size);
 	if (!b)
 		return NULL;
 	s = xcalloc(1, sizeof(*s));
@@ -262,7 +332,7 @@ static struct sw_slice *slice_room(size_t size)
 static void fill(struct chain *c, const uint8_t *p, size_t len)
 {
 	struct sw_slice *s = c->last;
-	struct iovec iov = {(void *)(uintptr_t)p, len};
+	struct iovec iov = {(void *)p, len};
 	struct uio uio;
 
 	(void)uio_init_sys(&uio, &iov, 1, UIO_WRITE);

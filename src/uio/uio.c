@@ -84,8 +84,7 @@ static int resident_by_mincore(uintptr_t first, size_t n_pages, size_t page)
 	while (n_pages > 0) {
 		size_t n = min_size(n_pages, PAGE_BATCH);
 
-		/* an address, not a pointer to an object: NOLINTNEXTLINE(performance-no-int-to-ptr)
-		 */
+		/* an address of no object we know; NOLINTNEXTLINE(performance-no-int-to-ptr) */
 		if (mincore((void *)(first * page), n * page, vec) < 0) {
 			if (errno == EAGAIN)
 				continue;
