@@ -458,11 +458,11 @@ static void test_grouping(void **state)
 		store_batch_task(b, &t);
 		slots[i] = (struct slot){&o, i};
 		store_commit(h.store, b, on_ordered, &slots[i]);
+		store_stats(h.store, &st);
+		assert_true(st.queued > 0);
 		if (i % 50 == 49)
 			sw_loop_once(h.loop, false); /* a job is on its way meanwhile */
 	}
-	store_stats(h.store, &st);
-	assert_true(st.queued > 0);
 	while (o.next < N)
 		sw_loop_once(h.loop, true);
 	store_stats(h.store, &st);
