@@ -41,6 +41,16 @@ lab_possible() {
 	return 0
 }
 
+# The whole truth: boots an engine and a container. Prints why not.
+lab_engine_possible() (
+	LAB_LOG_LINES=0
+	lab_init probe
+	lab_host p 10.213.0.1
+	engine_start p
+	engine_import p
+	docker_on p run --rm --network host $LAB_IMAGE true 2>"$LAB/why" || skip "no container starts here: $(tail -n 1 "$LAB/why")"
+)
+
 # ---- life of a lab
 # The tag holds a checksum of the tree's path: two trees can be tested at the same time.
 lab_init() {
