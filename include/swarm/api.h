@@ -6,17 +6,17 @@
  * NULL, unknown fields are kept in base.unknown_fields and packed again. Any thread, as long as
  * one thread at a time writes to an object. */
 #pragma once
+#include "swarmkit.pb-c.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "swarmkit.pb-c.h"
 
 struct sw_err;
 
-/* Unpacks a message of type @desc from @data. NULL with @err set (SW_REJECTED, -EBADMSG) if the
- * bytes are no such message. Free with protobuf_c_message_free_unpacked(m, NULL). */
-ProtobufCMessage *api_unpack(const ProtobufCMessageDescriptor *desc, const void *data, size_t len,
-	struct sw_err *err);
+/* Unpacks a message of type @desc from @data. NULL with @err set (SW_REJECTED) if the bytes are no
+ * such message (-EBADMSG) or would need far more memory than their length allows for (-E2BIG). */
+ProtobufCMessage *api_unpack(
+	const ProtobufCMessageDescriptor *desc, const void *data, size_t len, struct sw_err *err);
 /* malloc'd bytes of @m, *@len of them; never NULL (an empty message gives an allocation too). */
 uint8_t *api_pack(const ProtobufCMessage *m, size_t *len);
 /* Deep copy, unknown fields included. */
@@ -44,8 +44,9 @@ char *api_task_name(const Pb__Task *t);
 /* Value of @key in a map, or NULL. */
 const char *api_map_get(Pb__StringPair **map, size_t n, const char *key);
 
-/* ns since 1970 <-> Timestamp; a NULL timestamp is 0. Durations in ns, saturating; negative and
- * NULL ones give 0. */
+/* ns since 1970 <-> Timestamp. NULL is 0, and so is a time before what ns can hold (1677): Go's
+ * zero time, the year 1, means "never". Times after 2262 give INT64_MAX. Durations in ns,
+ * saturating; negative and NULL ones give 0. */
 int64_t api_time_ns(const Pb__Timestamp *t);
 void api_time_set(Pb__Timestamp *t, int64_t ns); /* @t initialised by the caller */
 uint64_t api_duration_ns(const Pb__Duration *d);
@@ -56,7 +57,7 @@ bool api_id_valid(const char *id);
 
 /* A task that several owners share, never changed after it was made. */
 struct api_task {
-	unsigned refs;	/* loop thread */
+	unsigned refs;      /* loop thread */
 	const Pb__Task *pb; /* with the manager's status */
 };
 /* Takes @pb. */

@@ -12,12 +12,13 @@ struct sw_loop;
 #define SW_NS_PER_MS 1000000ull
 #define SW_NS_PER_S  1000000000ull
 #define sw_ms(n)     ((uint64_t)(n)*SW_NS_PER_MS)
-#define sw_s(n)	     ((uint64_t)(n)*SW_NS_PER_S)
+#define sw_s(n)      ((uint64_t)(n)*SW_NS_PER_S)
 
 /* A loop of its own (not uv_default_loop): two agents in one process are possible. */
 int sw_loop_new(struct sw_loop **ret, struct sw_err *err);
-/* Closes the loop's own handles, runs it dry and frees it. Every other handle must be closed
- * already: returns -EBUSY (and frees nothing) while one is left, which is a bug of its owner. */
+/* Closes the loop's own handles, waits for work and close callbacks that are under way, and frees
+ * it. Every other handle must be closed already: returns -EBUSY (and frees nothing) while one is
+ * left, which is a bug of its owner. */
 int sw_loop_free(struct sw_loop *l);
 uv_loop_t *sw_loop_uv(struct sw_loop *l);
 /* Runs until sw_loop_stop() or until no live handle, timer or work is left. */

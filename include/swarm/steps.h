@@ -49,7 +49,9 @@ void steps_done(struct steps *s, const struct sw_err *err);
 /* As steps_done(NULL), but goes to step @next (or STEP_END) instead of the table's. */
 void steps_jump(struct steps *s, int next);
 /* Asks the running operation to stop: its end callback comes, with SW_CANCELLED, after undo
- * steps have run. Undo steps (reached by on_error) are not cancelled. Nothing if not running. */
+ * steps have run. What had happened before keeps its result: an earlier error stays the first one,
+ * undo steps (reached by on_error) are not cancelled, and an operation whose last step went well
+ * is a success. Nothing if not running. */
 void steps_cancel(struct steps *s);
 /* Drops everything without a callback: only for the end of the owner. Calls the step's cancel. */
 void steps_kill(struct steps *s);

@@ -5,12 +5,49 @@
 #include <swarm/err.h>
 #include <swarm/mem.h>
 
-ProtobufCMessage *api_unpack(const ProtobufCMessageDescriptor *desc, const void *data, size_t len,
-	struct sw_err *err)
-{
-	ProtobufCMessage *m = protobuf_c_message_unpack(desc, NULL, len, len ? data : (const void *)"");
+/* Two bytes on the wire can ask for a struct of a hundred: what a message may cost is bounded by
+ * its length. Tasks as managers send them need about five times their length. */
+enum { COST_BASE = 1 << 20, COST_FACTOR = 32 };
 
-	if (!m)
+struct budget {
+	size_t left;
+	bool used_up;
+};
+
+static void *budget_alloc(void *arg, size_t size)
+{
+	struct budget *b = arg;
+
+	if (size > b->left) {
+		b->used_up = true;
+		return NULL;
+	}
+	b->left -= size;
+	return malloc(size);
+}
+
+static void budget_free(void *arg, void *p)
+{
+	(void)arg; /* scratch memory counts too: it is small */
+	free(p);
+}
+
+ProtobufCMessage *api_unpack(
+	const ProtobufCMessageDescriptor *desc, const void *data, size_t len, struct sw_err *err)
+{
+	struct budget budget = {.left = SIZE_MAX};
+	ProtobufCAllocator alloc = {budget_alloc, budget_free, &budget};
+	ProtobufCMessage *m;
+
+	if (len < (SIZE_MAX - COST_BASE) / COST_FACTOR)
+		budget.left = COST_BASE + COST_FACTOR * len;
+	/* what the allocator gives is plain malloc: api_free() needs no budget */
+	m = protobuf_c_message_unpack(desc, &alloc, len, len ? data : (const void *)"");
+	if (!m && budget.used_up)
+		sw_err_set(err, SW_REJECTED, -E2BIG,
+			"a %s message of %zu bytes that unpacks to more than %d times its size",
+			desc->short_name, len, COST_FACTOR);
+	else if (!m)
 		sw_err_set(err, SW_REJECTED, -EBADMSG, "%zu bytes are no %s message", len,
 			desc->short_name);
 	return m;
@@ -30,7 +67,8 @@ ProtobufCMessage *api_dup(const ProtobufCMessage *m)
 	size_t len;
 	uint8_t *data = api_pack(m, &len);
 
-	copy = api_unpack(m->descriptor, data, len, NULL);
+	/* no budget: what there is may be larger than its shortest encoding allows */
+	copy = protobuf_c_message_unpack(m->descriptor, NULL, len, data);
 	free(data);
 	if (!copy)
 		abort(); /* what was packed from a valid message unpacks, or memory is gone */
@@ -75,9 +113,11 @@ int64_t api_time_ns(const Pb__Timestamp *t)
 {
 	int64_t ns;
 
-	if (!t || __builtin_mul_overflow(t->seconds, (int64_t)1000000000, &ns) ||
-		__builtin_add_overflow(ns, (int64_t)t->nanos, &ns))
+	if (!t)
 		return 0;
+	if (__builtin_mul_overflow(t->seconds, (int64_t)1000000000, &ns) ||
+		__builtin_add_overflow(ns, (int64_t)t->nanos, &ns))
+		return t->seconds < 0 ? 0 : INT64_MAX;
 	return ns;
 }
 

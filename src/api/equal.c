@@ -2,8 +2,10 @@
  * of pairs; every other list is ordered. */
 #include <string.h>
 #include <swarm/api.h>
+#include <swarm/mem.h>
 
-static bool msg_equal(const ProtobufCMessage *a, const ProtobufCMessage *b, const char *const *skip);
+static bool msg_equal(
+	const ProtobufCMessage *a, const ProtobufCMessage *b, const char *const *skip);
 
 static size_t size_of(ProtobufCType type)
 {
@@ -57,25 +59,45 @@ static bool value_equal(ProtobufCType type, const void *a, const void *b)
 	return memcmp(a, b, size_of(type)) == 0;
 }
 
-/* A key occurs once in a map, so equal counts and "every pair of a is in b" are enough; peers that
- * repeat keys only make two maps look different. */
-static bool map_equal(Pb__StringPair **a, Pb__StringPair **b, size_t n)
+static int pair_order(const void *a, const void *b)
 {
-	for (size_t i = 0; i < n; i++) {
-		size_t j = i < n && strcmp(a[i]->key, b[i]->key) == 0 ? i : 0;
+	const Pb__StringPair *x = *(Pb__StringPair *const *)a, *y = *(Pb__StringPair *const *)b;
+	int r = strcmp(text(x->key), text(y->key));
 
-		for (; j < n; j++)
-			if (strcmp(a[i]->key, b[j]->key) == 0 &&
-				strcmp(a[i]->value, b[j]->value) == 0)
-				break;
-		if (j == n)
-			return false;
-	}
-	return true;
+	return r ? r : strcmp(text(x->value), text(y->value));
 }
 
-static bool field_equal(const ProtobufCFieldDescriptor *f, const ProtobufCMessage *a,
-	const ProtobufCMessage *b)
+/* The pairs of a map from @from on, in order. */
+static Pb__StringPair **sorted(Pb__StringPair **map, size_t from, size_t n)
+{
+	Pb__StringPair **copy = xmemdup(map + from, (n - from) * sizeof(*map));
+
+	qsort(copy, n - from, sizeof(*copy), pair_order);
+	return copy;
+}
+
+/* Sorted, because the peer chooses how many pairs there are and in which order. A key that a
+ * malformed map repeats counts as often as it is there. */
+static bool map_equal(Pb__StringPair **a, Pb__StringPair **b, size_t n)
+{
+	Pb__StringPair **x, **y;
+	size_t from = 0, i;
+
+	while (from < n && pair_order(&a[from], &b[from]) == 0)
+		from++;
+	if (from == n)
+		return true;
+	x = sorted(a, from, n);
+	y = sorted(b, from, n);
+	for (i = 0; i < n - from && pair_order(&x[i], &y[i]) == 0; i++)
+		;
+	free(x);
+	free(y);
+	return i == n - from;
+}
+
+static bool field_equal(
+	const ProtobufCFieldDescriptor *f, const ProtobufCMessage *a, const ProtobufCMessage *b)
 {
 	const char *pa = (const char *)a + f->offset, *pb = (const char *)b + f->offset;
 
@@ -88,8 +110,10 @@ static bool field_equal(const ProtobufCFieldDescriptor *f, const ProtobufCMessag
 
 		if (na != nb)
 			return false;
-		if (f->type == PROTOBUF_C_TYPE_MESSAGE && f->descriptor == &pb__string_pair__descriptor)
-			return map_equal((Pb__StringPair **)(void *)la, (Pb__StringPair **)(void *)lb, na);
+		if (f->type == PROTOBUF_C_TYPE_MESSAGE &&
+			f->descriptor == &pb__string_pair__descriptor)
+			return map_equal(
+				(Pb__StringPair **)(void *)la, (Pb__StringPair **)(void *)lb, na);
 		for (size_t i = 0; i < na; i++)
 			if (!value_equal(f->type, la + i * size, lb + i * size))
 				return false;

@@ -1,6 +1,6 @@
 #include <errno.h>
-#include <sys/random.h>
 #include <swarm/backoff.h>
+#include <sys/random.h>
 
 static uint64_t (*source)(void *arg);
 static void *source_arg;

@@ -3,6 +3,17 @@
 #include <string.h>
 #include <swarm/err.h>
 
+/* Ends a message that did not fit in "...", without half a UTF-8 character before it: errors
+ * travel as protobuf strings, and a Go peer refuses those that are not UTF-8. */
+static void cut(struct sw_err *err)
+{
+	size_t at = sizeof(err->msg) - 4;
+
+	while (at > sizeof(err->msg) - 7 && ((unsigned char)err->msg[at] & 0xc0) == 0x80)
+		at--;
+	memcpy(err->msg + at, "...", 4);
+}
+
 static void set_msg(struct sw_err *err, const char *fmt, va_list ap)
 {
 	int n = vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
@@ -10,7 +21,7 @@ static void set_msg(struct sw_err *err, const char *fmt, va_list ap)
 	if (n < 0)
 		err->msg[0] = '\0';
 	else if ((size_t)n >= sizeof(err->msg))
-		memcpy(err->msg + sizeof(err->msg) - 4, "...", 4);
+		cut(err);
 }
 
 int sw_err_set(struct sw_err *err, enum sw_errclass cls, int code, const char *fmt, ...)
@@ -59,7 +70,7 @@ int sw_err_wrap(struct sw_err *err, const char *fmt, ...)
 	len = strlen(err->msg);
 	if ((size_t)snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", old) >=
 		sizeof(err->msg) - len)
-		memcpy(err->msg + sizeof(err->msg) - 4, "...", 4);
+		cut(err);
 	return err->code < 0 ? err->code : -EIO;
 }
 

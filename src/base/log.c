@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <swarm/err.h>
+#include <swarm/log.h>
+#include <swarm/mem.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <swarm/err.h>
-#include <swarm/log.h>
-#include <swarm/mem.h>
 
 static _Atomic int max_level = LOG_L_INFO;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -82,8 +82,9 @@ static bool is_plain(const char *s)
 	return true;
 }
 
-/* Control characters never reach a terminal or the journal; valid and invalid UTF-8 above ASCII
- * pass, a reader of the log decides what to show. */
+/* Control characters never reach a terminal or the journal, not those of Unicode either (U+0080 to
+ * U+009F, one of which starts an escape sequence). Other UTF-8, valid or not, passes: a reader of
+ * the log decides what to show. */
 static void put_quoted(FILE *f, const char *s)
 {
 	if (!s)
@@ -102,6 +103,8 @@ static void put_quoted(FILE *f, const char *s)
 			fputs("\\n", f);
 		else if (c < ' ' || c == 0x7f)
 			fprintf(f, "\\x%02x", c);
+		else if (c == 0xc2 && ((unsigned char)s[1] & 0xe0) == 0x80)
+			fprintf(f, "\\u%04x", (unsigned char)*++s);
 		else
 			putc(c, f);
 	}
@@ -155,39 +158,41 @@ static void put_journal(FILE *f, const char *key, const char *value)
 	putc('\n', f);
 }
 
-/* The journal's socket, if our stderr is the stream that JOURNAL_STREAM ("dev:inode") names; else -1. */
+/* A socket for the journal, if our stderr is the stream that JOURNAL_STREAM ("dev:inode") names;
+ * else -1. Not connected: a journald that restarts makes a new socket at the same place. */
 static int journal_socket(void)
 {
 	static int fd = -1;
 	static bool tried; /* under the log's lock */
-
-	if (tried)
-		return fd;
-	tried = true;
-
 	const char *env = getenv("JOURNAL_STREAM");
 	struct stat st;
 	char want[64];
 
+	if (tried)
+		return fd;
+	tried = true;
 	if (!env || fstat(STDERR_FILENO, &st) < 0)
 		return -1;
 	snprintf(want, sizeof(want), "%llu:%llu", (unsigned long long)st.st_dev,
 		(unsigned long long)st.st_ino);
-	if (strcmp(env, want) != 0)
-		return -1;
-
-	struct sockaddr_un sa = {.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket"};
-
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
-		close(fd);
-		fd = -1;
-	}
+	if (strcmp(env, want) == 0)
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	return fd;
 }
 
-static bool to_journal(enum log_level level, const char *line, const char *msg,
-	const struct log_field *fields)
+/* False when the journal did not take it (not there, full, a line larger than a datagram may be):
+ * stderr, which is the journal's other door, gets the line then. */
+static bool journal_send(int fd, const char *buf, size_t len)
+{
+	static const struct sockaddr_un sa = {
+		.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket"};
+
+	return sendto(fd, buf, len, MSG_NOSIGNAL, (const struct sockaddr *)&sa, sizeof(sa)) ==
+	       (ssize_t)len;
+}
+
+static bool to_journal(
+	enum log_level level, const char *line, const char *msg, const struct log_field *fields)
 {
 	int fd = journal_socket();
 	char *buf = NULL;
@@ -222,13 +227,16 @@ static bool to_journal(enum log_level level, const char *line, const char *msg,
 			snprintf(value, sizeof(value), "%llu", (unsigned long long)fields->v.u);
 			put_journal(f, key, value);
 			break;
+		case LOG_K_BOOL:
+			put_journal(f, key, fields->v.i ? "true" : "false");
+			break;
 		default:
 			snprintf(value, sizeof(value), "%lld", (long long)fields->v.i);
 			put_journal(f, key, value);
 			break;
 		}
 	}
-	ok = fclose(f) == 0 && send(fd, buf, len, MSG_NOSIGNAL) == (ssize_t)len;
+	ok = fclose(f) == 0 && journal_send(fd, buf, len);
 	free(buf);
 	return ok;
 }
@@ -251,17 +259,16 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
 {
 	char *line = NULL;
 	size_t len = 0;
+	int saved = errno; /* logging between a call and the look at its errno is fine */
 	FILE *f = open_memstream(&line, &len);
 
 	if (!f)
-		return;
+		goto out;
 	fprintf(f, "<%d>", (int)level);
 	fputs(msg, f);
 	put_fields(f, fields);
-	if (fclose(f) != 0) {
-		free(line);
-		return;
-	}
+	if (fclose(f) != 0)
+		goto out;
 
 	pthread_mutex_lock(&lock);
 	if (sink_fn) {
@@ -271,5 +278,7 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
 		write_all(line, len + 1);
 	}
 	pthread_mutex_unlock(&lock);
+out:
 	free(line);
+	errno = saved;
 }

@@ -1,21 +1,27 @@
 /* The timers are a binary heap over one uv_timer_t: stopping one is immediate and needs no close
- * callback, ties keep the order of arming, and a test can put a clock of its own under it. */
+ * callback, ties keep the order of arming, and a test can put a clock of its own under it.
+ *
+ * What is due already waits on a uv_idle_t: libuv before 1.45 runs timers until none is due, so a
+ * uv_timer_t that is started with 0 by its own callback would run for ever and no socket would be
+ * looked at (uv__run_timers). An idle handle runs once in each round. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <swarm/err.h>
 #include <swarm/loop.h>
 #include <swarm/mem.h>
+#include <time.h>
 
 struct sw_loop {
 	uv_loop_t uv;
 	uv_timer_t wake;
+	uv_idle_t soon;
 	struct sw_timer **heap; /* heap[1..n] */
 	size_t n, room;
 	uint64_t seq;
 	bool fake;
 	uint64_t fake_now;
+	size_t n_work; /* whose result has not come */
 };
 
 uint64_t sw_wall_ns(void)
@@ -76,22 +82,31 @@ static void sift_down(struct sw_loop *l, size_t pos)
 }
 
 static void on_wake(uv_timer_t *h);
+static void on_soon(uv_idle_t *h);
 
 static void rearm(struct sw_loop *l)
 {
-	uint64_t now, ms = 0;
+	uint64_t now;
 
-	if (l->n == 0) {
-		uv_timer_stop(&l->wake);
-		return;
-	}
 	if (l->fake)
 		return; /* sw_fake_advance() fires them */
+	if (l->n == 0) {
+		uv_timer_stop(&l->wake);
+		uv_idle_stop(&l->soon);
+		return;
+	}
 	now = uv_hrtime();
-	if (l->heap[1]->at_ns > now)
-		ms = (l->heap[1]->at_ns - now + SW_NS_PER_MS - 1) / SW_NS_PER_MS;
-	uv_update_time(&l->uv);
-	uv_timer_start(&l->wake, on_wake, ms, 0);
+	if (l->heap[1]->at_ns <= now) {
+		uv_timer_stop(&l->wake);
+		uv_idle_start(&l->soon, on_soon);
+	} else {
+		uint64_t left = l->heap[1]->at_ns - now;
+
+		uv_idle_stop(&l->soon);
+		uv_update_time(&l->uv);
+		/* up, and never 0: early is seen and waited for again, late is late */
+		uv_timer_start(&l->wake, on_wake, (left - 1) / SW_NS_PER_MS + 1, 0);
+	}
 }
 
 /* Fires what is due at @now. Timers armed by a callback wait for the next round, so a timer that
@@ -109,6 +124,14 @@ static void fire_due(struct sw_loop *l, uint64_t now)
 }
 
 static void on_wake(uv_timer_t *h)
+{
+	struct sw_loop *l = h->data;
+
+	fire_due(l, uv_hrtime());
+	rearm(l);
+}
+
+static void on_soon(uv_idle_t *h)
 {
 	struct sw_loop *l = h->data;
 
@@ -176,20 +199,38 @@ int sw_loop_new(struct sw_loop **ret, struct sw_err *err)
 		return sw_err_set(err, SW_FATAL, r, "event loop: %s", uv_strerror(r));
 	}
 	uv_timer_init(&l->uv, &l->wake);
+	uv_idle_init(&l->uv, &l->soon);
 	l->wake.data = l;
+	l->soon.data = l;
 	l->uv.data = l;
 	*ret = l;
 	return 0;
+}
+
+static void on_walk(uv_handle_t *h, void *arg)
+{
+	if (!uv_is_closing(h))
+		(*(size_t *)arg)++;
 }
 
 int sw_loop_free(struct sw_loop *l)
 {
 	if (!l)
 		return 0;
-	if (!uv_is_closing((uv_handle_t *)&l->wake))
+	if (!uv_is_closing((uv_handle_t *)&l->wake)) {
 		uv_close((uv_handle_t *)&l->wake, NULL);
-	while (uv_run(&l->uv, UV_RUN_NOWAIT))
-		;
+		uv_close((uv_handle_t *)&l->soon, NULL);
+	}
+	/* close callbacks and results of work are waited for, an open handle is not: it would never
+	 * end */
+	while (uv_run(&l->uv, UV_RUN_NOWAIT)) {
+		size_t n_open = 0;
+
+		uv_walk(&l->uv, on_walk, &n_open);
+		if (n_open > 0 && l->n_work == 0)
+			return -EBUSY;
+		uv_run(&l->uv, UV_RUN_ONCE);
+	}
 	if (uv_loop_close(&l->uv) < 0)
 		return -EBUSY;
 	free(l->heap);
@@ -217,13 +258,16 @@ void sw_fake_clock(struct sw_loop *l, uint64_t now_ns)
 	l->fake = true;
 	l->fake_now = now_ns;
 	uv_timer_stop(&l->wake);
+	uv_idle_stop(&l->soon);
 }
 
 void sw_fake_advance(struct sw_loop *l, uint64_t by_ns)
 {
-	uint64_t until = l->fake_now + by_ns;
+	uint64_t until;
 
 	assert(l->fake);
+	if (__builtin_add_overflow(l->fake_now, by_ns, &until))
+		until = UINT64_MAX;
 	for (;;) {
 		uv_run(&l->uv, UV_RUN_NOWAIT);
 		if (!l->n || l->heap[1]->at_ns > until)
@@ -237,6 +281,7 @@ void sw_fake_advance(struct sw_loop *l, uint64_t by_ns)
 
 struct sw_work {
 	uv_work_t req;
+	struct sw_loop *loop;
 	sw_work_fn *fn;
 	sw_work_done *done;
 	void *arg;
@@ -255,6 +300,7 @@ static void work_done(uv_work_t *req, int status)
 	struct sw_work *w = req->data;
 
 	(void)status; /* never cancelled: sw_work_drop() lets it run and drops the result */
+	w->loop->n_work--;
 	w->done(w->arg, w->dropped);
 	free(w);
 }
@@ -267,6 +313,8 @@ struct sw_work *sw_work(struct sw_loop *l, sw_work_fn *fn, sw_work_done *done, v
 	w->fn = fn;
 	w->done = done;
 	w->arg = arg;
+	w->loop = l;
+	l->n_work++;
 	uv_queue_work(&l->uv, &w->req, work_run, work_done); /* fails only for a NULL function */
 	return w;
 }

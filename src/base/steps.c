@@ -36,13 +36,14 @@ void steps_run(struct steps *s, int first, uint64_t limit_ns, steps_end_cb *end)
 
 static void finish(struct steps *s)
 {
-	const struct sw_err *err = s->err.cls ? &s->err : NULL;
+	struct sw_err copy = s->err; /* the callback may free s or run it again */
+	const struct sw_err *err = copy.cls ? &copy : NULL;
 
 	sw_timer_stop(&s->deadline);
 	s->running = false;
 	log_debug("operation ended", KS("op", s->op), KS("id", s->id),
 		KU("took_ms", (sw_now(s->loop) - s->started_ns) / SW_NS_PER_MS), KERR(err));
-	s->end(s->arg, err); /* may free s */
+	s->end(s->arg, err);
 }
 
 /* The first error is the one that counts. */
@@ -79,6 +80,8 @@ static void on_defer(void *arg)
 		if (s->step_err.cls) {
 			log_debug("step failed", KS("op", s->op), KS("id", s->id),
 				KS("step", st->name), KERR(&s->step_err));
+			if (s->cancelled && !s->err.cls)
+				interrupt_err(s); /* asked for: how the step took it is no news */
 			keep(s, &s->step_err);
 			s->at = st->on_error;
 		}
