@@ -43,7 +43,7 @@ mgr service ps --no-trunc -q --filter desired-state=running web | sort >"$LAB/a"
 docker_on w1 ps --filter label=com.docker.swarm.service.name=web --format '{{.Label "com.docker.swarm.task.id"}}' | sort >"$LAB/b"
 diff "$LAB/a" "$LAB/b" || fail "manager and engine differ"
 same_in_store() {
-	agent_sql w1 "select task_id from tasks_now where state = 'RUNNING' and service_name = 'web' order by 1" >"$LAB/c"
+	agent_sql w1 "select task_id from tasks_now where state = 'RUNNING' and service = 'web' order by 1" >"$LAB/c"
 	diff "$LAB/a" "$LAB/c"
 }
 wait_for 30 "the store to agree" same_in_store

@@ -36,7 +36,7 @@ look '{{.Name}}' | grep -qE '^/web\.[0-9]+\.[a-z0-9]{25}$' || fail "container na
 
 say "sqlite shows the same tasks as the manager"
 mgr service ps --no-trunc -q --filter desired-state=running web | sort >"$LAB/ids.manager"
-agent_sql w1 "select task_id from tasks_now where state = 'RUNNING' and service_name = 'web' order by 1" >"$LAB/ids.store" ||
+agent_sql w1 "select task_id from tasks_now where state = 'RUNNING' and service = 'web' order by 1" >"$LAB/ids.store" ||
 	fail "tasks_now"
 diff "$LAB/ids.manager" "$LAB/ids.store" || fail "store and manager differ"
 agent_sql w1 'select * from tasks_now limit 3'
