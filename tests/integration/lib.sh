@@ -80,7 +80,7 @@ lab_pids() {
 	local p
 	for p in /proc/[0-9]*; do
 		[ "${p#/proc/}" != $$ ] || continue
-		if tr '\0' '\n' <"$p/cmdline" 2>/dev/null | grep -qF -- "$LAB/"; then
+		if tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -qF -- "$LAB/"; then
 			echo "${p#/proc/}"
 		fi
 	done
