@@ -14,12 +14,12 @@ struct agent;
 
 struct agent_config {
 	struct sw_loop *loop;
-	struct store *store;	   /* borrowed, and the executor too; they outlive the agent */
+	struct store *store; /* borrowed, and the executor too; they outlive the agent */
 	struct executor *executor;
 	struct source *source; /* taken by a successful agent_new(): closed by agent_stop() */
 	const char *node_id, *cluster_id, *role; /* copied */
-	uint64_t describe_period_ns;	 /* 0: 20 s */
-	uint64_t orphan_grace_ns;	 /* 0: 5 min */
+	uint64_t describe_period_ns;             /* 0: 20 s */
+	uint64_t orphan_grace_ns;                /* 0: 5 min */
 };
 struct agent_events {
 	/* First registration; once. */
@@ -28,9 +28,10 @@ struct agent_events {
 	void (*failed)(void *arg, const struct sw_err *err, bool removed);
 };
 /* @ev is copied; NULL members are fine. */
-int agent_new(struct agent **ret, const struct agent_config *cfg, const struct agent_events *ev, void *arg,
-	struct sw_err *err);
-/* Loads the stored tasks (blocks shortly), resumes them, registers. Before sw_loop_run() or in it. */
+int agent_new(struct agent **ret, const struct agent_config *cfg, const struct agent_events *ev,
+	void *arg, struct sw_err *err);
+/* Loads the stored tasks (blocks shortly), resumes them, registers. Before sw_loop_run() or in it.
+ */
 int agent_start(struct agent *a, struct sw_err *err);
 /* Credentials or trust root changed: the manager has to hear of it now. */
 void agent_identity_changed(struct agent *a);
@@ -41,7 +42,8 @@ void agent_identity_changed(struct agent *a);
 void agent_stop(struct agent *a, uint64_t flush_ns, void (*done)(void *arg), void *arg);
 /* Drops all assignments: every container is stopped and removed (at most @limit_ns), then as stop.
  * @err of @done: what was still there at the limit. Instead of agent_stop(). */
-void agent_leave(struct agent *a, uint64_t limit_ns, void (*done)(void *arg, const struct sw_err *err), void *arg);
+void agent_leave(struct agent *a, uint64_t limit_ns,
+	void (*done)(void *arg, const struct sw_err *err), void *arg);
 /* After done(), or if agent_start() failed and agent_stop() was done. NULL is fine. */
 void agent_free(struct agent *a);
 

@@ -18,8 +18,9 @@ struct source_events {
 	void (*node)(void *arg, const Pb__Node *node);
 	/* The complete set of network keys. Borrowed, secret. */
 	void (*keys)(void *arg, Pb__EncryptionKey **keys, size_t n);
-	/* COMPLETE, or INCREMENTAL on top of the last one. The receiver takes @m (api_free()). The next
-	 * message of this registration comes only after assignments_done(). */
+	/* COMPLETE, or INCREMENTAL on top of the last one. The receiver takes @m (api_free()). The
+	 * next message, of this registration or a later one, comes only after assignments_done().
+	 */
 	void (*assignments)(void *arg, Pb__AssignmentsMessage *m);
 	/* Log subscriptions; they die with the registration. Borrowed. */
 	void (*subscription)(void *arg, const Pb__SubscriptionMessage *m);
@@ -41,7 +42,8 @@ typedef void source_update_cb(void *arg, const struct sw_err *err);
 
 struct source_ops {
 	/* Before anything else, once. @ev is copied. */
-	int (*open)(struct source *s, const struct source_events *ev, void *arg, struct sw_err *err);
+	int (*open)(
+		struct source *s, const struct source_events *ev, void *arg, struct sw_err *err);
 	/* Starts registering as the node that @desc (borrowed) describes. Once. */
 	void (*start)(struct source *s, const Pb__NodeDescription *desc);
 	/* A newer description, or new credentials under the same one. */
@@ -50,8 +52,9 @@ struct source_ops {
 	void (*assignments_done)(struct source *s);
 	/* One call at a time; @cb once, always. -ENOTCONN (temporary) while unregistered.
 	 * @updates are borrowed until @cb. */
-	void (*update_status)(struct source *s, Pb__UpdateTaskStatusRequest__TaskStatusUpdate **updates,
-		size_t n, source_update_cb *cb, void *arg);
+	void (*update_status)(struct source *s,
+		Pb__UpdateTaskStatusRequest__TaskStatusUpdate **updates, size_t n,
+		source_update_cb *cb, void *arg);
 	/* As dispatcher_publish_logs() and log_publisher_*() in session.h. */
 	struct source_logs *(*publish_logs)(struct source *s, const char *subscription_id,
 		void (*writable)(void *arg), void (*ended)(void *arg, const struct sw_err *err),
@@ -82,8 +85,8 @@ struct source_dispatcher_config {
 	bool join_addr_given;
 };
 /* Merges the stored managers into the remotes and keeps them in the store from then on. */
-int source_dispatcher_new(struct source **ret, const struct source_dispatcher_config *cfg,
-	struct sw_err *err);
+int source_dispatcher_new(
+	struct source **ret, const struct source_dispatcher_config *cfg, struct sw_err *err);
 /* The first half of that alone: for who needs a manager before there is an agent. Blocks, so before
  * the loop runs. Managers that are known already keep their weight. */
 int source_managers_load(struct store *s, struct remotes *r, struct sw_err *err);

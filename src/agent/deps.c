@@ -1,11 +1,11 @@
 /* Secrets from drivers that must not be reused arrive once per task, under "SECRETID.TASKID"; the
  * task asks for SECRETID (swarmkit agent/secrets). Each entry therefore keeps a view of the object
  * under its plain id, so that the shared object itself is never renamed. */
+#include "deps.h"
 #include <string.h>
 #include <swarm/log.h>
 #include <swarm/mem.h>
 #include <uthash.h>
-#include "deps.h"
 
 struct dep {
 	UT_hash_handle hh;
@@ -174,7 +174,8 @@ void deps_wipe_message(Pb__AssignmentsMessage *m)
 			continue;
 		if (a->item_case == PB__ASSIGNMENT__ITEM_SECRET && a->secret && a->secret->spec)
 			wipe_bytes(&a->secret->spec->data);
-		else if (a->item_case == PB__ASSIGNMENT__ITEM_CONFIG && a->config && a->config->spec)
+		else if (a->item_case == PB__ASSIGNMENT__ITEM_CONFIG && a->config &&
+			 a->config->spec)
 			wipe_bytes(&a->config->spec->data);
 	}
 }

@@ -1,6 +1,6 @@
 /* The decision tables of exec.Do and exec.Resolve (swarmkit agent/exec/controller.go). */
-#include <swarm/api.h>
 #include "do.h"
+#include <swarm/api.h>
 
 enum do_action do_next(int state, int desired)
 {
@@ -41,14 +41,14 @@ static const struct {
 	const char *message;
 } on_success[] = {
 	/*                 name         becomes                      message     */
-	[DO_NOOP]      = { "noop",      -1,                          NULL        },
-	[DO_ACCEPTED]  = { "accepted",  PB__TASK_STATE__ACCEPTED,    "accepted"  },
-	[DO_PREPARING] = { "preparing", PB__TASK_STATE__PREPARING,   "preparing" },
-	[DO_STARTING]  = { "starting",  PB__TASK_STATE__STARTING,    "starting"  },
-	[DO_PREPARE]   = { "prepare",   PB__TASK_STATE__READY,       "prepared"  },
-	[DO_START]     = { "start",     PB__TASK_STATE__RUNNING,     "started"   },
-	[DO_WAIT]      = { "wait",      PB__TASK_STATE__COMPLETE,    "finished"  },
-	[DO_SHUTDOWN]  = { "shutdown",  PB__TASK_STATE__SHUTDOWN,    "shutdown"  },
+	[DO_NOOP] = {"noop", -1, NULL},
+	[DO_ACCEPTED] = {"accepted", PB__TASK_STATE__ACCEPTED, "accepted"},
+	[DO_PREPARING] = {"preparing", PB__TASK_STATE__PREPARING, "preparing"},
+	[DO_STARTING] = {"starting", PB__TASK_STATE__STARTING, "starting"},
+	[DO_PREPARE] = {"prepare", PB__TASK_STATE__READY, "prepared"},
+	[DO_START] = {"start", PB__TASK_STATE__RUNNING, "started"},
+	[DO_WAIT] = {"wait", PB__TASK_STATE__COMPLETE, "finished"},
+	[DO_SHUTDOWN] = {"shutdown", PB__TASK_STATE__SHUTDOWN, "shutdown"},
 };
 
 const char *do_name(enum do_action a)
@@ -77,8 +77,8 @@ struct do_result do_outcome(enum do_action action, int state, enum sw_errclass c
 		break;
 	case SW_REJECTED:
 	case SW_FATAL:
-		r.state = state < PB__TASK_STATE__STARTING ? PB__TASK_STATE__REJECTED :
-							     PB__TASK_STATE__FAILED;
+		r.state = state < PB__TASK_STATE__STARTING ? PB__TASK_STATE__REJECTED
+							   : PB__TASK_STATE__FAILED;
 		r.err = DO_ERR_SET;
 		break;
 	}

@@ -1,16 +1,17 @@
-/* Durable before visible: an event says that the disk has it; what tells the manager waits for that.
+/* Durable before visible: an event says that the disk has it; what tells the manager waits for
+ * that.
  *
  *   put -> [waiting] -> one batch -> durable -> event
  *             ^             |
  *             +--- failed, backoff: only the newest status of each task is kept
  */
+#include "journal.h"
 #include <string.h>
-#include <swarm/loop.h>
 #include <swarm/log.h>
+#include <swarm/loop.h>
 #include <swarm/mem.h>
 #include <swarm/store.h>
 #include <utlist.h>
-#include "journal.h"
 
 #define ACK_DELAY   sw_s(1)
 #define RETRY_FIRST sw_ms(500)
@@ -42,15 +43,16 @@ struct journal {
 	struct journal_events ev;
 	void *arg;
 	struct jentry *waiting; /* DL */
-	struct ack *acks;	/* DL */
-	struct batch *batch;	/* on its way */
+	struct ack *acks;       /* DL */
+	struct batch *batch;    /* on its way */
 	struct sw_timer timer;
 	uint64_t retry_ns; /* 0: all is well */
 };
 
 static void on_timer(void *arg);
 
-struct journal *journal_new(struct sw_loop *l, struct store *s, const struct journal_events *ev, void *arg)
+struct journal *journal_new(
+	struct sw_loop *l, struct store *s, const struct journal_events *ev, void *arg)
 {
 	struct journal *j = xcalloc(1, sizeof(*j));
 
@@ -66,8 +68,7 @@ static void entries_free(struct jentry *list)
 {
 	struct jentry *e, *tmp;
 
-	DL_FOREACH_SAFE(list, e, tmp)
-	{
+	DL_FOREACH_SAFE (list, e, tmp) {
 		status_unref(e->status);
 		free(e);
 	}
@@ -118,8 +119,8 @@ static void rearm(struct journal *j)
 		sw_timer_arm(&j->timer, ACK_DELAY);
 }
 
-static void entry_add(struct journal *j, struct journal_slot *slot, const char *task_id, struct status *s,
-	const char *cause)
+static void entry_add(struct journal *j, struct journal_slot *slot, const char *task_id,
+	struct status *s, const char *cause)
 {
 	struct jentry *e = xcalloc(1, sizeof(*e));
 
@@ -133,8 +134,8 @@ static void entry_add(struct journal *j, struct journal_slot *slot, const char *
 	rearm(j);
 }
 
-void journal_status(struct journal *j, struct journal_slot *slot, const char *task_id, struct status *s,
-	const char *cause)
+void journal_status(struct journal *j, struct journal_slot *slot, const char *task_id,
+	struct status *s, const char *cause)
 {
 	struct jentry *e = slot->last;
 
@@ -197,8 +198,9 @@ static void on_committed(void *arg, const struct sw_err *err)
 	}
 	j->batch = NULL;
 	if (err) {
-		j->retry_ns = !j->retry_ns ? RETRY_FIRST :
-			      2 * j->retry_ns < RETRY_MAX ? 2 * j->retry_ns : RETRY_MAX;
+		j->retry_ns = !j->retry_ns                  ? RETRY_FIRST
+			      : 2 * j->retry_ns < RETRY_MAX ? 2 * j->retry_ns
+							    : RETRY_MAX;
 		log_err("statuses not stored, nothing is reported until they are", KERR(err),
 			KU("retry_ms", j->retry_ns / SW_NS_PER_MS));
 		put_back(j, list);
@@ -208,8 +210,7 @@ static void on_committed(void *arg, const struct sw_err *err)
 	if (j->retry_ns)
 		log_notice("statuses are stored again");
 	j->retry_ns = 0;
-	DL_FOREACH_SAFE(list, e, tmp)
-	{
+	DL_FOREACH_SAFE (list, e, tmp) {
 		struct journal_slot *slot = e->slot;
 		struct status *s = e->status;
 
@@ -234,8 +235,7 @@ void journal_flush(struct journal *j)
 		return;
 	sw_timer_stop(&j->timer);
 	sb = store_batch_new();
-	DL_FOREACH(j->waiting, e)
-	{
+	DL_FOREACH (j->waiting, e) {
 		e->slot->last = NULL;
 		if (e->status) {
 			struct store_status row;
@@ -250,8 +250,8 @@ void journal_flush(struct journal *j)
 			store_batch_delete(sb, e->task_id);
 		}
 	}
-	DL_FOREACH(j->acks, a)
-	store_batch_acked(sb, a->task_id, a->at_ns);
+	DL_FOREACH (j->acks, a)
+		store_batch_acked(sb, a->task_id, a->at_ns);
 	acks_free(take(j->acks));
 	j->batch = xcalloc(1, sizeof(*j->batch));
 	j->batch->j = j;

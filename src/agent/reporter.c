@@ -1,10 +1,11 @@
-/* One entry per task: its newest status that the manager has not got. One request at a time takes up
- * to REPORT_MAX of them, ends of tasks first; what was not delivered goes back unless something
+/* One entry per task: its newest status that the manager has not got. One request at a time takes
+ * up to REPORT_MAX of them, ends of tasks first; what was not delivered goes back unless something
  * newer came meanwhile.
  *
  * A manager refuses a whole request for one task that is not (any more) this node's, and does not
  * say which. The entries of such a request become suspects and are sent in halves of halves until
  * the one stands alone; that one is dropped. */
+#include "reporter.h"
 #include <errno.h>
 #include <string.h>
 #include <swarm/backoff.h>
@@ -13,10 +14,9 @@
 #include <swarm/mem.h>
 #include <uthash.h>
 #include <utlist.h>
-#include "reporter.h"
 
 #define GRPC_PERMISSION_DENIED 7
-#define QUIET_NS	       sw_s(60) /* between two complaints */
+#define QUIET_NS               sw_s(60) /* between two complaints */
 
 enum queue { Q_SUSPECT, Q_FINAL, Q_OTHER, N_QUEUES };
 
@@ -45,7 +45,6 @@ struct reporter {
 	uint64_t complained_ns;
 };
 
-/* Outlives a reporter that ends before the answer. */
 struct request {
 	struct reporter *r;
 	size_t n;
@@ -57,8 +56,8 @@ struct request {
 
 static void on_timer(void *arg);
 
-struct reporter *reporter_new(struct sw_loop *l, struct source *src, const struct reporter_events *ev,
-	void *arg)
+struct reporter *reporter_new(
+	struct sw_loop *l, struct source *src, const struct reporter_events *ev, void *arg)
 {
 	struct reporter *r = xcalloc(1, sizeof(*r));
 
@@ -97,9 +96,9 @@ static void dequeue(struct reporter *r, struct entry *e)
 
 static void enqueue(struct reporter *r, struct entry *e)
 {
-	enum queue q = e->suspect			       ? Q_SUSPECT :
-		       api_state_final(e->pending->pb->state) ? Q_FINAL :
-								Q_OTHER;
+	enum queue q = e->suspect                               ? Q_SUSPECT
+		       : api_state_final(e->pending->pb->state) ? Q_FINAL
+								: Q_OTHER;
 
 	if (e->queued && e->queue == q)
 		return;
@@ -126,7 +125,7 @@ void reporter_free(struct reporter *r)
 	if (!r)
 		return;
 	if (r->request)
-		r->request->r = NULL;
+		request_free(r->request);
 	HASH_ITER (hh, r->entries, e, next)
 		entry_free(r, e);
 	sw_timer_stop(&r->timer);
@@ -206,7 +205,8 @@ static void complain(struct reporter *r, const struct sw_err *err)
 	if (r->complained_ns && now - r->complained_ns < QUIET_NS)
 		return;
 	r->complained_ns = now ? now : 1;
-	log_warning("statuses not delivered, they are kept", KU("pending", r->n_pending), KERR(err));
+	log_warning(
+		"statuses not delivered, they are kept", KU("pending", r->n_pending), KERR(err));
 }
 
 /* Back to pending, unless something newer is. */
@@ -244,10 +244,6 @@ static void on_answer(void *arg, const struct sw_err *err)
 	struct reporter *r = q->r;
 	bool foreign = is_foreign_task(err);
 
-	if (!r) {
-		request_free(q);
-		return;
-	}
 	r->request = NULL;
 	if (!err)
 		sw_backoff_reset(&r->backoff);
@@ -267,7 +263,8 @@ static void on_answer(void *arg, const struct sw_err *err)
 			delivered(r, e, q->statuses[i]);
 		} else if (foreign && q->n == 1) {
 			log_warning("status dropped: the manager says the task is not this node's",
-				KS("task", e->id), KS("state", api_state_name(q->statuses[i]->pb->state)));
+				KS("task", e->id),
+				KS("state", api_state_name(q->statuses[i]->pb->state)));
 			status_unref(take(e->pending));
 			delivered(r, e, q->statuses[i]);
 		} else {
@@ -277,8 +274,8 @@ static void on_answer(void *arg, const struct sw_err *err)
 	}
 	request_free(q);
 	if (err && !foreign && r->registered) {
-		/* the source loses its registration over most of these and a new one follows; if not,
-		 * this is the pace */
+		/* the source loses its registration over most of these and a new one follows; if
+		 * not, this is the pace */
 		sw_backoff_fail(&r->backoff);
 		sw_timer_arm(&r->timer, sw_ms(100) + sw_backoff_delay(&r->backoff));
 	}
@@ -298,8 +295,7 @@ static void fill(struct reporter *r, struct request *q, enum queue queue, size_t
 {
 	struct entry *e, *tmp;
 
-	DL_FOREACH_SAFE(r->queues[queue], e, tmp)
-	{
+	DL_FOREACH_SAFE (r->queues[queue], e, tmp) {
 		size_t size = update_size(e);
 		Pb__UpdateTaskStatusRequest__TaskStatusUpdate *u = &q->updates[q->n];
 
@@ -334,7 +330,8 @@ static void on_timer(void *arg)
 	q->statuses = xcalloc(max, sizeof(*q->statuses));
 	q->ids = xcalloc(max, sizeof(*q->ids));
 	if (r->queues[Q_SUSPECT]) {
-		fill(r, q, Q_SUSPECT, r->suspects_at_once < max ? r->suspects_at_once : max, &bytes);
+		fill(r, q, Q_SUSPECT, r->suspects_at_once < max ? r->suspects_at_once : max,
+			&bytes);
 	} else {
 		fill(r, q, Q_FINAL, max, &bytes);
 		fill(r, q, Q_OTHER, max, &bytes);

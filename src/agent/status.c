@@ -1,8 +1,8 @@
 /* Composition of statuses: the tables of agent.md 9.2, 9.3 and 9.5 put into a TaskStatus. */
+#include "status.h"
 #include <string.h>
 #include <swarm/mem.h>
 #include <swarm/store.h>
-#include "status.h"
 
 #define TEXT_MAX 4096 /* of a status's message or err */
 
@@ -15,7 +15,12 @@ static char *pb_str(const char *s)
 /* Length of the UTF-8 character at @p, 0 if there is none. */
 static size_t utf8_len(const unsigned char *p)
 {
-	size_t n = *p < 0x80 ? 1 : *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
+	size_t n = *p < 0x80   ? 1
+		   : *p < 0xc2 ? 0
+		   : *p < 0xe0 ? 2
+		   : *p < 0xf0 ? 3
+		   : *p < 0xf5 ? 4
+			       : 0;
 
 	for (size_t i = 1; i < n; i++)
 		if ((p[i] & 0xc0) != 0x80)
@@ -99,9 +104,9 @@ static Pb__ContainerStatus *container_status(const Pb__TaskStatus *prev, int sta
 	const struct controller_result *res, const char *container_id)
 {
 	const Pb__ContainerStatus *old =
-		prev->runtime_status_case == PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER ?
-			prev->container :
-			NULL;
+		prev->runtime_status_case == PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER
+			? prev->container
+			: NULL;
 	Pb__ContainerStatus *c = xcalloc(1, sizeof(*c));
 
 	pb__container_status__init(c);
@@ -173,11 +178,11 @@ static char *ports_json(const Pb__PortStatus *p)
 
 	for (size_t i = 0; i < p->n_ports; i++) {
 		const Pb__PortConfig *c = p->ports[i];
-		const char *proto = c->protocol == PB__PORT_CONFIG__PROTOCOL__UDP  ? "udp" :
-				    c->protocol == PB__PORT_CONFIG__PROTOCOL__SCTP ? "sctp" :
-										     "tcp";
-		char *more = xasprintf("%s%s{\"protocol\":\"%s\",\"target\":%u,\"published\":%u}", s,
-			i ? "," : "", proto, c->target_port, c->published_port);
+		const char *proto = c->protocol == PB__PORT_CONFIG__PROTOCOL__UDP    ? "udp"
+				    : c->protocol == PB__PORT_CONFIG__PROTOCOL__SCTP ? "sctp"
+										     : "tcp";
+		char *more = xasprintf("%s%s{\"protocol\":\"%s\",\"target\":%u,\"published\":%u}",
+			s, i ? "," : "", proto, c->target_port, c->published_port);
 
 		free(s);
 		s = more;
@@ -190,10 +195,8 @@ void status_row(const struct status *s, struct store_status *ret, uint8_t **data
 {
 	const Pb__TaskStatus *pb = s->pb;
 
-	*ret = (struct store_status){.state = pb->state,
-		.message = pb->message,
-		.err = pb->err,
-		.at_ns = s->at_ns};
+	*ret = (struct store_status){
+		.state = pb->state, .message = pb->message, .err = pb->err, .at_ns = s->at_ns};
 	*data = api_pack(&pb->base, &ret->data_len);
 	ret->data = *data;
 	if (pb->runtime_status_case == PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER) {
@@ -201,7 +204,8 @@ void status_row(const struct status *s, struct store_status *ret, uint8_t **data
 
 		ret->container_id = sw_str_empty(c->container_id) ? NULL : c->container_id;
 		ret->pid = c->pid;
-		/* TaskStatus cannot tell "code 0" from "no code": only COMPLETE surely means the former */
+		/* TaskStatus cannot tell "code 0" from "no code": only COMPLETE surely means the
+		 * former */
 		ret->has_exit_code = pb->state == PB__TASK_STATE__COMPLETE ||
 				     (api_state_final(pb->state) && c->exit_code != 0);
 		ret->exit_code = c->exit_code;

@@ -1,11 +1,11 @@
 /* status.h - statuses as values: made once, shared by task, journal and reporter, never changed.
  * Loop thread. */
 #pragma once
+#include "do.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <swarm/api.h>
 #include <swarm/controller.h>
-#include "do.h"
 
 struct store_status;
 
@@ -27,5 +27,6 @@ bool status_same(const struct status *a, const struct status *b);
 struct status *status_next(struct status *prev, const struct do_result *step, const char *text,
 	const struct controller_result *res, const char *container_id, int64_t now_ns);
 
-/* As the store wants it; @ret borrows from @s and from *@data and *@ports, which the caller frees. */
+/* As the store wants it; @ret borrows from @s and from *@data and *@ports, which the caller frees.
+ */
 void status_row(const struct status *s, struct store_status *ret, uint8_t **data, char **ports);

@@ -12,11 +12,11 @@
  * An update cancels the running operation only if the new desired state asks for another one: a
  * start that waits for its health check must not be begun again, where it would end as "already
  * started". Wait is always cancelled, it is cheap and the controller gets the new metadata. */
+#include "worker.h"
 #include <string.h>
 #include <swarm/backoff.h>
 #include <swarm/log.h>
 #include <swarm/mem.h>
-#include "worker.h"
 
 #define RETRY_FIRST sw_s(1)
 #define RETRY_MAX   sw_s(30)
@@ -80,20 +80,22 @@ static void log_progress(const struct task *t, int before)
 {
 	const Pb__TaskStatus *pb = t->st->pb;
 	uint64_t took = (sw_now(worker_loop(t->w)) - t->since_ns) / SW_NS_PER_MS;
-	const char *cid = pb->runtime_status_case == PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER ?
-				  pb->container->container_id :
-				  "";
+	const char *cid = pb->runtime_status_case == PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER
+				  ? pb->container->container_id
+				  : "";
 
-	if (pb->state == before)
+	if ((int)pb->state == before)
 		return;
 	if (pb->state == PB__TASK_STATE__RUNNING)
-		log_info("task started", KS("task", t->id), KS("container", cid), KU("took_ms", took));
+		log_info("task started", KS("task", t->id), KS("container", cid),
+			KU("took_ms", took));
 	else if (api_state_final(pb->state))
 		log_info("task finished", KS("task", t->id), KS("state", api_state_name(pb->state)),
 			KI("exit_code", pb->runtime_status_case ? pb->container->exit_code : 0),
 			KS("reason", pb->err), KS("container", cid));
 	else
-		log_debug("task goes on", KS("task", t->id), KS("state", api_state_name(pb->state)));
+		log_debug(
+			"task goes on", KS("task", t->id), KS("state", api_state_name(pb->state)));
 }
 
 /* The only way a status changes. */
@@ -191,8 +193,8 @@ static void on_operation(void *arg, const struct controller_result *r)
 	t->op = DO_NOOP;
 	remember_container(t, r);
 	if (t->removing) {
-		log_debug("operation of a removed task ended, its status is dropped", KS("task", t->id),
-			KS("op", do_name(op)));
+		log_debug("operation of a removed task ended, its status is dropped",
+			KS("task", t->id), KS("op", do_name(op)));
 	} else {
 		struct do_result step = do_outcome(op, task_state(t), r->err.cls);
 		int before = task_state(t);
@@ -258,8 +260,8 @@ static void on_removed(void *arg, const struct controller_result *r)
 		t->gone = true;
 	} else if (!t->stopping) {
 		if (!t->retry_ns)
-			log_warning("container not removed, trying again until it is", KS("task", t->id),
-				KERR(&r->err));
+			log_warning("container not removed, trying again until it is",
+				KS("task", t->id), KERR(&r->err));
 		retry_later(t);
 	}
 	task_work(t);

@@ -8,15 +8,15 @@
  *
  * A task that is assigned again while its removal runs waits in the task, and when the row is gone
  * as a message of our own at the head of the queue. */
+#include "worker.h"
 #include <errno.h>
 #include <string.h>
 #include <swarm/log.h>
 #include <swarm/mem.h>
 #include <swarm/store.h>
 #include <utlist.h>
-#include "worker.h"
 
-#define SLICE	    128 /* tasks per loop round: some ms */
+#define SLICE       128 /* tasks per loop round: some ms */
 #define RETRY_FIRST sw_ms(500)
 #define RETRY_MAX   sw_s(30)
 
@@ -26,7 +26,7 @@ struct plan {
 	UT_hash_handle hh; /* by id */
 	enum plan_kind kind;
 	char *id;
-	Pb__Task *pb;	      /* until it becomes @task; READD keeps it */
+	Pb__Task *pb;          /* until it becomes @task; READD keeps it */
 	struct api_task *task; /* ADD, UPDATE */
 	struct status *status; /* ADD */
 };
@@ -37,7 +37,7 @@ struct apply {
 	uint64_t token;
 	bool complete;
 	enum { SCAN, SCAN_ABSENT, BUILD, COMMIT, DEPS, ACT } phase;
-	size_t at;	   /* SCAN: in m->changes */
+	size_t at;         /* SCAN: in m->changes */
 	struct plan *plan; /* hash; in order */
 	struct plan *next; /* BUILD, ACT: cursor */
 	struct store_batch *batch;
@@ -60,15 +60,15 @@ struct worker {
 	void *arg;
 	struct journal *journal;
 	struct deps *deps;
-	struct task *tasks;	/* hash */
-	struct task *starting;	/* DL */
+	struct task *tasks;    /* hash */
+	struct task *starting; /* DL */
 	struct sw_timer start_timer, apply_timer;
 	struct message *queue; /* DL */
 	struct apply *apply;
 	struct again {
 		UT_hash_handle hh;
 		Pb__Task *pb;
-	} *again; /* removed completely, assigned again: added before the next message */
+	} * again; /* removed completely, assigned again: added before the next message */
 	bool stopping, complete_seen, warned_volumes;
 };
 
@@ -92,7 +92,8 @@ static const Pb__Task *task_of(void *arg, const char *task_id)
 	return t ? t->pb->pb : NULL;
 }
 
-struct worker *worker_new(const struct worker_config *cfg, const struct worker_events *ev, void *arg)
+struct worker *worker_new(
+	const struct worker_config *cfg, const struct worker_events *ev, void *arg)
 {
 	static const struct journal_events je = {.status = on_status, .deleted = on_deleted};
 	struct worker *w = xcalloc(1, sizeof(*w));
@@ -222,9 +223,9 @@ static void fill_row(struct store_task *row, const Pb__Task *pb, uint8_t **data,
 		.desired_state = pb->desired_state,
 		.service_id = pb->service_id,
 		.service_name = pb->service_annotations ? pb->service_annotations->name : "",
-		.image = s && s->runtime_case == PB__TASK_SPEC__RUNTIME_CONTAINER && s->container ?
-				 s->container->image :
-				 "",
+		.image = s && s->runtime_case == PB__TASK_SPEC__RUNTIME_CONTAINER && s->container
+				 ? s->container->image
+				 : "",
 		.runtime = runtime,
 		.node_id = pb->node_id,
 		.slot = pb->slot,
@@ -267,8 +268,8 @@ static int load_task(void *arg, const struct store_task *row)
 {
 	struct load *l = arg;
 	struct worker *w = l->w;
-	Pb__Task *pb = (Pb__Task *)(void *)api_unpack(&pb__task__descriptor, row->data, row->data_len,
-		l->err);
+	Pb__Task *pb = (Pb__Task *)(void *)api_unpack(
+		&pb__task__descriptor, row->data, row->data_len, l->err);
 	Pb__TaskStatus *st;
 	struct api_task *shared;
 	struct task *t;
@@ -277,12 +278,12 @@ static int load_task(void *arg, const struct store_task *row)
 		return sw_err_wrap(l->err, "stored task %s", row->task_id);
 	if (strcmp(pb->id, row->task_id) != 0) {
 		api_free(pb);
-		return sw_err_set(l->err, SW_FATAL, -EBADMSG, "stored task %s holds another task's data",
-			row->task_id);
+		return sw_err_set(l->err, SW_FATAL, -EBADMSG,
+			"stored task %s holds another task's data", row->task_id);
 	}
 	if (row->has_status) {
-		st = (Pb__TaskStatus *)(void *)api_unpack(&pb__task_status__descriptor, row->status.data,
-			row->status.data_len, l->err);
+		st = (Pb__TaskStatus *)(void *)api_unpack(&pb__task_status__descriptor,
+			row->status.data, row->status.data_len, l->err);
 		if (!st) {
 			api_free(pb);
 			return sw_err_wrap(l->err, "status of stored task %s", row->task_id);
@@ -291,7 +292,8 @@ static int load_task(void *arg, const struct store_task *row)
 		st = blank_status(PB__TASK_STATE__ASSIGNED);
 	}
 	shared = api_task_new(pb);
-	t = task_new(w, shared, status_new(st, row->has_status ? row->status.at_ns : (int64_t)sw_wall_ns()),
+	t = task_new(w, shared,
+		status_new(st, row->has_status ? row->status.at_ns : (int64_t)sw_wall_ns()),
 		row->has_status);
 	if (st->runtime_status_case == PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER &&
 		*st->container->container_id)
@@ -318,7 +320,8 @@ int worker_load(struct worker *w, struct sw_err *err)
 		return r;
 	worker_stats(w, &st);
 	if (HASH_COUNT(w->tasks))
-		log_notice("stored tasks resumed", KU("tasks", st.tasks), KU("removing", st.removing));
+		log_notice(
+			"stored tasks resumed", KU("tasks", st.tasks), KU("removing", st.removing));
 	return 0;
 }
 
@@ -505,7 +508,8 @@ static void scan_update(struct apply *a, Pb__Task *pb)
 		Pb__TaskStatus *st = take(pb->status);
 
 		p = plan_add(a, pb->id, PLAN_ADD);
-		p->status = status_new(st ? st : blank_status(PB__TASK_STATE__NEW), (int64_t)sw_wall_ns());
+		p->status = status_new(
+			st ? st : blank_status(PB__TASK_STATE__NEW), (int64_t)sw_wall_ns());
 		p->task = api_task_new(pb);
 	} else if (api_task_equal(t->pb->pb, pb)) {
 		plan_add(a, pb->id, t->ctl || t->queued ? PLAN_NONE : PLAN_RESOLVE);
@@ -606,10 +610,11 @@ static void on_committed(void *arg, const struct sw_err *err)
 		return;
 	}
 	if (err) {
-		a->retry_ns = !a->retry_ns ? RETRY_FIRST :
-			      2 * a->retry_ns < RETRY_MAX ? 2 * a->retry_ns : RETRY_MAX;
-		log_err("assignments not stored, nothing of them is acted on until they are", KERR(err),
-			KU("retry_ms", a->retry_ns / SW_NS_PER_MS));
+		a->retry_ns = !a->retry_ns                  ? RETRY_FIRST
+			      : 2 * a->retry_ns < RETRY_MAX ? 2 * a->retry_ns
+							    : RETRY_MAX;
+		log_err("assignments not stored, nothing of them is acted on until they are",
+			KERR(err), KU("retry_ms", a->retry_ns / SW_NS_PER_MS));
 		a->phase = BUILD;
 		a->next = a->plan;
 		sw_timer_arm(&w->apply_timer, a->retry_ns);
@@ -771,8 +776,7 @@ void worker_stop(struct worker *w)
 	struct message *q, *qnext;
 
 	w->stopping = true;
-	DL_FOREACH_SAFE(w->queue, q, qnext)
-	{
+	DL_FOREACH_SAFE (w->queue, q, qnext) {
 		message_free(q->m);
 		free(q);
 	}

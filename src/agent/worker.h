@@ -1,6 +1,10 @@
 /* worker.h - the tasks of this node: assignments applied to them (worker.c), and the life of each
  * (task.c). Internal to the room. Loop thread. */
 #pragma once
+#include "deps.h"
+#include "do.h"
+#include "journal.h"
+#include "status.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -9,10 +13,6 @@
 #include <swarm/executor.h>
 #include <swarm/loop.h>
 #include <uthash.h>
-#include "deps.h"
-#include "do.h"
-#include "journal.h"
-#include "status.h"
 
 struct store;
 struct store_batch;
@@ -41,7 +41,8 @@ struct worker_config {
 	struct executor *executor;
 	const char *node_id; /* copied */
 };
-struct worker *worker_new(const struct worker_config *cfg, const struct worker_events *ev, void *arg);
+struct worker *worker_new(
+	const struct worker_config *cfg, const struct worker_events *ev, void *arg);
 /* Loads and resumes what is stored. Blocks. */
 int worker_load(struct worker *w, struct sw_err *err);
 /* Takes @m; messages are applied one after the other. @token 0: no applied() wanted. */
@@ -73,21 +74,21 @@ struct task {
 	struct task *prev, *next; /* in the start queue */
 	struct worker *w;
 	char *id;
-	struct api_task *pb;	 /* as accepted last, never expanded */
-	struct status *st;	 /* newest */
-	struct status *durable;	 /* newest on disk, NULL: none yet */
-	struct controller *ctl;	 /* NULL: not resolved (yet) */
+	struct api_task *pb;    /* as accepted last, never expanded */
+	struct status *st;      /* newest */
+	struct status *durable; /* newest on disk, NULL: none yet */
+	struct controller *ctl; /* NULL: not resolved (yet) */
 	struct journal_slot slot;
-	Pb__Task *again;	 /* assigned again while it is being removed */
-	char *container_id;	 /* found so far */
-	struct sw_timer timer;	 /* retry */
-	uint64_t retry_ns;	 /* last delay, 0: none since progress */
-	uint64_t since_ns;	 /* taken on, for took_ms */
-	enum do_action op;	 /* running, if busy and not removing_op */
+	Pb__Task *again;       /* assigned again while it is being removed */
+	char *container_id;    /* found so far */
+	struct sw_timer timer; /* retry */
+	uint64_t retry_ns;     /* last delay, 0: none since progress */
+	uint64_t since_ns;     /* taken on, for took_ms */
+	enum do_action op;     /* running, if busy and not removing_op */
 	bool busy, cancelled, removing_op;
-	bool queued;	/* in the start queue */
-	bool updated;	/* the controller has not seen @pb */
-	bool gated;	/* resumed; needs secrets or configs that come with the first COMPLETE */
+	bool queued;  /* in the start queue */
+	bool updated; /* the controller has not seen @pb */
+	bool gated;   /* resumed; needs secrets or configs that come with the first COMPLETE */
 	bool removing, gone; /* dropped; its container is confirmed away */
 	bool stopping;
 };
