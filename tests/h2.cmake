@@ -1,5 +1,7 @@
-set(h2_lib lib/testca.c)
 set(h2_libs PkgConfig::SSL PkgConfig::NGHTTP2 PkgConfig::UV)
+set(h2_peer lib/h2server.c lib/testca.c lib/looptest.c)
 
 sw_test(unit_tls LABEL unit ROOMS base uio h2 LIBS ${h2_libs}
   SOURCES unit/test_tls.c lib/testca.c)
+sw_test(component_h2 LABEL component ROOMS base uio h2 LIBS ${h2_libs}
+  SOURCES component/test_h2.c ${h2_peer})

@@ -54,5 +54,10 @@ struct grpc_call *grpc_client_stream(struct h2_conn *c, const char *path,
 bool grpc_send(struct grpc_call *call, const ProtobufCMessage *m);
 void grpc_finish(struct grpc_call *call); /* half-close */
 
+/* Inside message() only: the message that is being delivered becomes the caller's, to be freed (as a
+ * whole, or in parts after taking some out) with protobuf_c_message_free_unpacked(m, NULL). NULL when
+ * it was taken already. */
+ProtobufCMessage *grpc_take(struct grpc_call *call);
+
 /* Resets the stream; silence afterwards, the handle is dead. NULL is fine. */
 void grpc_cancel(struct grpc_call *call);

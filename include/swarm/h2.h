@@ -17,9 +17,11 @@ struct h2_conn_events {
 	void (*ready)(void *arg);
 	/* The connection takes no new streams any more (GOAWAY), the open ones may finish. */
 	void (*goaway)(void *arg, uint32_t error_code);
-	/* The connection is gone and every stream's closed() has been called. @err says why
-	 * (SW_TEMPORARY, or domain SW_E_TLS when the peer could not be verified); NULL after
-	 * h2_conn_close(). Comes exactly once; the conn is freed when it returns. */
+	/* The connection is gone and every stream's closed() has been called. @err says why:
+	 * SW_REJECTED in domain SW_E_TLS (X509_V_ERR_*) when the peer could not be verified, else
+	 * SW_TEMPORARY (in domain SW_E_TLS, code 1000 + TLS alert, when it does not accept our
+	 * certificate). NULL after h2_conn_close(). Comes exactly once, from the loop; the conn is
+	 * freed when it returns. */
 	void (*closed)(void *arg, const struct sw_err *err);
 };
 
@@ -30,6 +32,7 @@ int h2_conn_new(struct h2_conn **ret, struct sw_loop *l, const char *addr, struc
 	uint64_t timeout_ns, const struct h2_conn_events *ev, void *arg, struct sw_err *err);
 /* Starts the end: streams get closed() with SW_CANCELLED, then closed(NULL). Idempotent. */
 void h2_conn_close(struct h2_conn *c);
+struct sw_loop *h2_conn_loop(const struct h2_conn *c);
 /* The TLS session's facts for the log: protocol, cipher, whether ALPN was answered. */
 struct h2_conn_info {
 	const char *tls_version, *cipher;
@@ -47,12 +50,14 @@ struct h2_stream_events {
 	 * @end: nothing follows. */
 	void (*headers)(void *arg, const struct h2_header *h, size_t n, bool trailers, bool end);
 	/* Body bytes: take what you want out of @data (what is left is dropped). The window opens
-	 * again only by h2_stream_consumed(): that is the back-pressure. */
+	 * again only by h2_stream_consumed(): that is the back-pressure. @end comes with an empty
+	 * chain of its own. */
 	void (*data)(void *arg, struct chain *data, bool end);
 	/* The send side has room again after h2_stream_send() left more than the limit queued. */
 	void (*writable)(void *arg);
-	/* The stream is over, once, last call. @error_code: HTTP/2's (0: normal). @err: NULL if the
-	 * peer ended the stream normally; the stream is freed when it returns. */
+	/* The stream is over, once, last call. @err: NULL if the peer ended the stream normally
+	 * (also when we had not finished sending). @error_code: of the reset, 0 if there was none
+	 * (normal end, connection lost). The handle is dead when it returns. */
 	void (*closed)(void *arg, uint32_t error_code, const struct sw_err *err);
 };
 

@@ -333,6 +333,11 @@ bool tls_creds_has_cert(const struct tls_creds *c)
 	return c->has_cert;
 }
 
+bool tls_creds_verifies(const struct tls_creds *c)
+{
+	return c->roots != NULL;
+}
+
 const char *tls_creds_name(const struct tls_creds *c)
 {
 	return c->name;

@@ -10,3 +10,4 @@ struct tls_creds;
 SSL *tls_creds_ssl(struct tls_creds *c, struct sw_err *err);
 bool tls_creds_has_cert(const struct tls_creds *c);
 const char *tls_creds_name(const struct tls_creds *c);
+bool tls_creds_verifies(const struct tls_creds *c);

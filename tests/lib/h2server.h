@@ -20,6 +20,8 @@ struct h2s_config {
 	const char *cert_pem, *key_pem; /* chain, leaf first */
 	const char *client_ca_pem;      /* client certificates are asked for (not demanded) and must
 					 * verify against this; NULL: not asked for */
+	const char *listen;             /* "127.0.0.1:2377"; NULL: 127.0.0.1 and any port. Looked
+					 * at by h2server_new() only */
 	enum h2s_alpn alpn;
 	bool tls11_only;
 	bool tls12_only;
@@ -28,8 +30,8 @@ struct h2s_config {
 	bool garbage_after_tls;   /* bytes that are no HTTP/2 */
 	bool never_read;          /* after the handshake and the preface nothing is read any more */
 	bool split_bytes;         /* every byte of plaintext in a TLS record of its own */
-	bool ping_flood;          /* 5000 PINGs after the preface */
-	bool settings_flood;      /* 5000 SETTINGS after the preface */
+	unsigned ping_flood;      /* so many PINGs after the preface */
+	unsigned settings_flood;  /* so many SETTINGS after the preface */
 	bool no_half_close_reset; /* an early end is not followed by RST_STREAM NO_ERROR */
 	uint32_t stream_window;   /* SETTINGS_INITIAL_WINDOW_SIZE; 0: 65535 */
 	uint32_t max_streams;     /* SETTINGS_MAX_CONCURRENT_STREAMS; 0: not sent */
@@ -37,8 +39,8 @@ struct h2s_config {
 };
 
 int h2server_new(struct h2server **ret, struct sw_loop *l, const struct h2s_config *cfg);
-/* Closes listener and connections; handlers get closed() for what was open before this returns or
- * from the loop. Run the loop until *done is true (NULL: just run it dry); then it is freed. */
+/* Closes listener and connections; handlers get closed() for what was open, from the loop. Run the
+ * loop until *done is true (NULL: just run it dry); then it is freed. */
 void h2server_close(struct h2server *s, bool *done);
 unsigned h2server_port(const struct h2server *s);
 const char *h2server_addr(const struct h2server *s); /* "127.0.0.1:port" */
@@ -65,6 +67,8 @@ struct h2server_stats {
 };
 const struct h2server_stats *h2server_stats(const struct h2server *s);
 
+#define H2S_CONN_LOST UINT32_MAX
+
 struct h2s_handler {
 	/* The request head came. May answer at once. May be NULL. */
 	void (*open)(void *arg, struct h2s_stream *st);
@@ -72,7 +76,8 @@ struct h2s_handler {
 	void (*message)(void *arg, struct h2s_stream *st, const uint8_t *msg, size_t len);
 	/* The client half-closed. May be NULL. */
 	void (*end)(void *arg, struct h2s_stream *st);
-	/* The stream is gone. @code: HTTP/2 error code, 8 for a client's cancel. May be NULL. */
+	/* The stream is gone. @code: HTTP/2 error code, 8 for a client's cancel; H2S_CONN_LOST when
+	 * the connection went. May be NULL. */
 	void (*closed)(void *arg, struct h2s_stream *st, uint32_t code);
 };
 /* Who serves @path; NULL: everything else. Without any: status 12. Copied. */
