@@ -2,3 +2,5 @@ set(store_lib lib/store_help.c)
 sw_test(unit_store LABEL unit ROOMS base store SOURCES unit/test_store.c ${store_lib})
 sw_test(unit_store_open LABEL unit ROOMS base store PRIVATE store SOURCES unit/test_store_open.c
   ${store_lib})
+sw_test(component_store_faults LABEL component TIMEOUT 300 ROOMS base store LIBS PkgConfig::SQLITE
+  SOURCES component/test_store_faults.c lib/faultvfs.c ${store_lib})
