@@ -4,3 +4,9 @@ sw_test(unit_store_open LABEL unit ROOMS base store PRIVATE store SOURCES unit/t
   ${store_lib})
 sw_test(component_store_faults LABEL component TIMEOUT 300 ROOMS base store LIBS PkgConfig::SQLITE
   SOURCES component/test_store_faults.c lib/faultvfs.c ${store_lib})
+sw_test(component_store_people LABEL component TIMEOUT 300 ROOMS base store LIBS PkgConfig::SQLITE
+  SOURCES component/test_store_people.c ${store_lib})
+sw_test(component_store_kill LABEL component TIMEOUT 300 ROOMS base store LIBS PkgConfig::SQLITE
+  SOURCES component/test_store_kill.c ${store_lib})
+sw_test(component_store_full LABEL component ROOMS base store LIBS PkgConfig::SQLITE
+  SOURCES component/test_store_full.c ${store_lib})

@@ -267,7 +267,6 @@ int store_db_open(struct store_db *db, const char *path, struct sw_err *err)
 	}
 	sqlite3_extended_result_codes(db->sql, 1);
 	sqlite3_busy_timeout(db->sql, STORE_BUSY_MS);
-	sqlite3_wal_hook(db->sql, on_wal, db);
 
 	r = store_identify(db, STORE_SCHEMA, &version, err);
 	if (r == 0)
@@ -275,6 +274,8 @@ int store_db_open(struct store_db *db, const char *path, struct sw_err *err)
 	accepted = r == 0;
 	if (r == 0)
 		r = set_pragmas(db, err);
+	if (r == 0)
+		sqlite3_wal_hook(db->sql, on_wal, db); /* wal_autocheckpoint takes a hook away */
 	if (r == 0)
 		r = store_migrate(db, version, store_migrations, store_n_migrations, err);
 	if (r == 0)
