@@ -1,3 +1,5 @@
 sw_test(unit_base LABEL unit ROOMS base SOURCES unit/test_base.c)
 sw_test(unit_loop LABEL unit ROOMS base SOURCES unit/test_loop.c)
 sw_test(unit_steps LABEL unit ROOMS base SOURCES unit/test_steps.c)
+sw_test(unit_api LABEL unit ROOMS base api SOURCES unit/test_api.c lib/captured.c)
+sw_fuzz(fuzz_api ROOMS base api SOURCES fuzz/fuzz_api.c)

@@ -9,6 +9,9 @@
  * its length. Tasks as managers send them need about five times their length. */
 enum { COST_BASE = 1 << 20, COST_FACTOR = 32 };
 
+/* Field numbers have 29 bits. */
+enum { TAG_MAX = (1 << 29) - 1 };
+
 struct budget {
 	size_t left;
 	bool used_up;
@@ -32,6 +35,41 @@ static void budget_free(void *arg, void *p)
 	free(p);
 }
 
+/* protobuf-c takes a field of number 0 when its tag is spelled in two bytes, and packs it to one
+ * that it does not take: such a message could be stored and never be read again. Go refuses them
+ * too. */
+static bool tags_valid(const ProtobufCMessage *m)
+{
+	const ProtobufCMessageDescriptor *d = m->descriptor;
+
+	for (unsigned i = 0; i < m->n_unknown_fields; i++) {
+		if (m->unknown_fields[i].tag == 0 || m->unknown_fields[i].tag > TAG_MAX)
+			return false;
+	}
+	for (unsigned i = 0; i < d->n_fields; i++) {
+		const ProtobufCFieldDescriptor *f = &d->fields[i];
+		const void *member = (const char *)m + f->offset;
+		const void *quantifier = (const char *)m + f->quantifier_offset;
+		ProtobufCMessage *const *sub = member;
+		size_t n = 1;
+
+		if (f->type != PROTOBUF_C_TYPE_MESSAGE)
+			continue;
+		if (f->label == PROTOBUF_C_LABEL_REPEATED) {
+			sub = *(ProtobufCMessage *const *const *)member;
+			n = *(const size_t *)quantifier;
+		} else if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) &&
+			   *(const int *)quantifier != (int)f->id) {
+			continue; /* the union holds another arm */
+		}
+		for (size_t k = 0; k < n; k++) {
+			if (sub[k] && !tags_valid(sub[k]))
+				return false;
+		}
+	}
+	return true;
+}
+
 ProtobufCMessage *api_unpack(
 	const ProtobufCMessageDescriptor *desc, const void *data, size_t len, struct sw_err *err)
 {
@@ -43,6 +81,10 @@ ProtobufCMessage *api_unpack(
 		budget.left = COST_BASE + COST_FACTOR * len;
 	/* what the allocator gives is plain malloc: api_free() needs no budget */
 	m = protobuf_c_message_unpack(desc, &alloc, len, len ? data : (const void *)"");
+	if (m && !tags_valid(m)) {
+		api_free(m);
+		m = NULL;
+	}
 	if (!m && budget.used_up)
 		sw_err_set(err, SW_REJECTED, -E2BIG,
 			"a %s message of %zu bytes that unpacks to more than %d times its size",

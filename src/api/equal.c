@@ -70,9 +70,11 @@ static int pair_order(const void *a, const void *b)
 /* The pairs of a map from @from on, in order. */
 static Pb__StringPair **sorted(Pb__StringPair **map, size_t from, size_t n)
 {
+	/* pointers are what is sorted: NOLINTBEGIN(bugprone-sizeof-expression) */
 	Pb__StringPair **copy = xmemdup(map + from, (n - from) * sizeof(*map));
 
 	qsort(copy, n - from, sizeof(*copy), pair_order);
+	/* NOLINTEND(bugprone-sizeof-expression) */
 	return copy;
 }
 

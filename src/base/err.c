@@ -14,7 +14,8 @@ static void cut(struct sw_err *err)
 	memcpy(err->msg + at, "...", 4);
 }
 
-static void set_msg(struct sw_err *err, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void set_msg(
+	struct sw_err *err, const char *fmt, va_list ap)
 {
 	int n = vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 

@@ -170,6 +170,7 @@ void sw_timer_arm_at(struct sw_timer *t, uint64_t at_ns)
 	sw_timer_stop(t);
 	if (l->n + 2 > l->room) {
 		l->room = l->room ? 2 * l->room : 64;
+		/* of pointers: NOLINTNEXTLINE(bugprone-sizeof-expression) */
 		l->heap = xrealloc(l->heap, l->room, sizeof(*l->heap));
 	}
 	t->at_ns = at_ns;

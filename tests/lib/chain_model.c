@@ -7,7 +7,7 @@
 #include <string.h>
 #include <swarm/chain.h>
 
-enum { N = 3, LIMIT = 300000, MAX_OPS = 2000, STATIC_MAX = 5000, MAX_IOV = 4096 };
+enum { N = 3, LIMIT = 150000, MAX_OPS = 2000, STATIC_MAX = 5000, MAX_IOV = 4096 };
 
 struct flat {
 	uint8_t *p;
@@ -44,7 +44,7 @@ static size_t length(struct model *m)
 	size_t n = byte(m);
 
 	if (n >= 0xf0)
-		return (n - 0xef) * 8192 + byte(m);
+		return (n - 0xef) * 4500 + byte(m);
 	if (n >= 0xc0)
 		return (n - 0xc0) * 256 + byte(m);
 	return n;
@@ -125,8 +125,9 @@ static void op_reserve(struct model *m, struct chain *c, struct flat *f, size_t 
 
 	CHECK(p && avail >= n && avail > 0);
 	/* all of it must be ours: anybody else's bytes in there would be found by compare() */
-	fill(m, p, avail);
+	memset(p, (int)(m->seed & 0xff), avail);
 	used = min_size(avail, length(m));
+	fill(m, p, used);
 	chain_commit(c, used);
 	flat_append(f, p, used);
 }
