@@ -8,6 +8,10 @@ sw_test(unit_do LABEL unit ROOMS ${agent_rooms} PRIVATE agent SOURCES unit/test_
 sw_test(unit_status LABEL unit ROOMS ${agent_rooms} PRIVATE agent SOURCES unit/test_status.c)
 sw_test(unit_reporter LABEL unit ROOMS ${agent_rooms} PRIVATE agent
   SOURCES unit/test_reporter.c ${agent_fakes})
-foreach(t unit_do unit_status unit_reporter)
+sw_test(comp_agent LABEL component ROOMS ${agent_rooms} PRIVATE agent
+  SOURCES component/test_agent.c lib/agentkit.c ${agent_fakes})
+sw_test(comp_agent_storm LABEL component ROOMS ${agent_rooms} PRIVATE agent
+  SOURCES component/test_agent_storm.c lib/agentkit.c ${agent_fakes})
+foreach(t unit_do unit_status unit_reporter comp_agent comp_agent_storm)
   sw_doors(${t} executor)
 endforeach()

@@ -608,9 +608,9 @@ void agent_free(struct agent *a)
 	sw_timer_stop(&a->describe_timer);
 	sw_timer_stop(&a->end_timer);
 	drop_keys(a);
+	worker_free(a->worker); /* closes controllers, which the others want to hear of */
 	orphans_free(a->orphans);
 	logs_free(a->logs);
-	worker_free(a->worker);
 	reporter_free(a->reporter);
 	api_free(a->desc);
 	free(a->node_id);

@@ -35,21 +35,23 @@ enum do_action do_next(int state, int desired)
 	}
 }
 
+/* clang-format off */
 static const struct {
 	const char *name;
 	int state;
 	const char *message;
 } on_success[] = {
-	/*                 name         becomes                      message     */
-	[DO_NOOP] = {"noop", -1, NULL},
-	[DO_ACCEPTED] = {"accepted", PB__TASK_STATE__ACCEPTED, "accepted"},
-	[DO_PREPARING] = {"preparing", PB__TASK_STATE__PREPARING, "preparing"},
-	[DO_STARTING] = {"starting", PB__TASK_STATE__STARTING, "starting"},
-	[DO_PREPARE] = {"prepare", PB__TASK_STATE__READY, "prepared"},
-	[DO_START] = {"start", PB__TASK_STATE__RUNNING, "started"},
-	[DO_WAIT] = {"wait", PB__TASK_STATE__COMPLETE, "finished"},
-	[DO_SHUTDOWN] = {"shutdown", PB__TASK_STATE__SHUTDOWN, "shutdown"},
+	/*                 name         becomes                     message     */
+	[DO_NOOP]      = { "noop",      -1,                         NULL        },
+	[DO_ACCEPTED]  = { "accepted",  PB__TASK_STATE__ACCEPTED,   "accepted"  },
+	[DO_PREPARING] = { "preparing", PB__TASK_STATE__PREPARING,  "preparing" },
+	[DO_STARTING]  = { "starting",  PB__TASK_STATE__STARTING,   "starting"  },
+	[DO_PREPARE]   = { "prepare",   PB__TASK_STATE__READY,      "prepared"  },
+	[DO_START]     = { "start",     PB__TASK_STATE__RUNNING,    "started"   },
+	[DO_WAIT]      = { "wait",      PB__TASK_STATE__COMPLETE,   "finished"  },
+	[DO_SHUTDOWN]  = { "shutdown",  PB__TASK_STATE__SHUTDOWN,   "shutdown"  },
 };
+/* clang-format on */
 
 const char *do_name(enum do_action a)
 {

@@ -13,9 +13,10 @@
 #include <swarm/mem.h>
 #include <utlist.h>
 
-#define BATCH_BYTES       (64 * 1024)
-#define SUBSCRIPTIONS_MAX 256 /* a manager has as many as people are typing "docker service logs"  \
-			       */
+#define BATCH_BYTES (64 * 1024)
+#define SUBSCRIPTIONS_MAX                                                                          \
+	256 /* a manager has as many as people are typing "docker service logs"                    \
+	     */
 
 struct stream {
 	struct stream *prev, *next;

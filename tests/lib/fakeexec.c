@@ -311,7 +311,9 @@ static void op_cancel(struct controller *base)
 		violated(c->x, "cancelled twice", c->t->id);
 	c->t->rec.n_cancels++;
 	c->cancelled = true;
-	if (!c->s.deaf || c->s.hang)
+	if (!sw_timer_armed(&c->timer))
+		c->s.deaf = false; /* it would never end */
+	if (!c->s.deaf)
 		sw_timer_arm(&c->timer, c->s.cancel_delay_ns);
 }
 

@@ -11,6 +11,7 @@ struct known {
 	char id[80];
 	Pb__TaskStatus *st;
 	int highest;
+	bool assigned, dropped;
 	char states[4096];
 };
 
@@ -83,10 +84,9 @@ static void op_done(struct source *s)
 	of(s)->done++;
 }
 
-static void learn(struct fakesource *s, const char *id, const Pb__TaskStatus *st)
+static struct known *known(struct fakesource *s, const char *id)
 {
 	struct known *k;
-	size_t len;
 
 	HASH_FIND_STR(s->known, id, k);
 	if (!k) {
@@ -94,7 +94,16 @@ static void learn(struct fakesource *s, const char *id, const Pb__TaskStatus *st
 		snprintf(k->id, sizeof(k->id), "%s", id);
 		HASH_ADD_STR(s->known, id, k);
 	}
-	if ((int)st->state < k->highest)
+	return k;
+}
+
+static void learn(struct fakesource *s, const char *id, const Pb__TaskStatus *st)
+{
+	struct known *k = known(s, id);
+	size_t len;
+
+	k->dropped |= !k->assigned;
+	if ((int)st->state < k->highest && !k->dropped)
 		s->went_back++;
 	else
 		k->highest = st->state;
@@ -415,8 +424,34 @@ void fakesource_keys(struct fakesource *s, uint64_t lamport)
 	s->ev.keys(s->arg, list, 1);
 }
 
+static bool names(const Pb__AssignmentsMessage *m, const char *id, bool remove)
+{
+	for (size_t i = 0; i < m->n_changes; i++) {
+		const Pb__Assignment *a = m->changes[i]->assignment;
+
+		if (a->item_case == PB__ASSIGNMENT__ITEM_TASK && a->task &&
+			(m->changes[i]->action != 0) == remove && strcmp(a->task->id, id) == 0)
+			return true;
+	}
+	return false;
+}
+
 void fakesource_send(struct fakesource *s, Pb__AssignmentsMessage *m)
 {
+	struct known *k, *next;
+	bool complete = m->type == PB__ASSIGNMENTS_MESSAGE__TYPE__COMPLETE;
+
+	for (size_t i = 0; i < m->n_changes; i++) {
+		const Pb__Assignment *a = m->changes[i]->assignment;
+
+		if (a->item_case == PB__ASSIGNMENT__ITEM_TASK && a->task)
+			known(s, a->task->id)->assigned = m->changes[i]->action == 0;
+	}
+	/* a task that is dropped and assigned again begins anew, and words of its first life may
+	 * still be on their way: nothing can be said about its order any more */
+	HASH_ITER (hh, s->known, k, next)
+		if (complete ? !names(m, k->id, false) : names(m, k->id, true))
+			k->dropped = true, k->assigned = false;
 	s->ev.assignments(s->arg, m);
 }
 
