@@ -1,6 +1,3 @@
-if(NOT TARGET sw_agent)
-  return()
-endif()
 # agent: memstore.c answers for store.h, so the real store stays in its archive
 set(agent_fakes lib/memstore.c lib/fakeexec.c lib/fakesource.c)
 set(agent_rooms base api store agent)

@@ -501,12 +501,15 @@ static void test_end_is_durable_before_the_container_goes(void **state)
 	kit_up(k);
 	kit_assign(k, true, "t1", RUNNING, ASSIGNED);
 	kit_settle(k);
-	memstore_hold(k->store, true);
+	/* the status fails and waits for its retry, the removing mark gets through */
+	memstore_fail(k->store, 1, SW_TEMPORARY);
 	fakeexec_exit(k->x, "t1", 7);
+	kit_ms(k, 5);
 	kit_remove(k, "t1");
-	kit_settle(k);
+	kit_ms(k, 300);
+	assert_int_equal(memstore_row(k->store, "t1")->phase, STORE_REMOVING);
+	assert_int_equal(memstore_row(k->store, "t1")->state, RUNNING);
 	assert_int_equal(fakeexec_record(k->x, "t1")->n[F_REMOVE], 0);
-	memstore_hold(k->store, false);
 	kit_settle(k);
 	assert_int_equal(fakeexec_record(k->x, "t1")->n[F_REMOVE], 1);
 	assert_null(memstore_row(k->store, "t1"));
