@@ -1,7 +1,11 @@
 set(h2_libs PkgConfig::SSL PkgConfig::NGHTTP2 PkgConfig::UV)
-set(h2_peer lib/h2server.c lib/testca.c lib/looptest.c)
+set(h2_peer lib/h2server.c lib/testca.c lib/looptest.c lib/h2pair.c)
 
 sw_test(unit_tls LABEL unit ROOMS base uio h2 LIBS ${h2_libs}
   SOURCES unit/test_tls.c lib/testca.c)
 sw_test(component_h2 LABEL component ROOMS base uio h2 LIBS ${h2_libs}
   SOURCES component/test_h2.c ${h2_peer})
+
+sw_test(unit_frame LABEL unit ROOMS base uio wire PRIVATE wire SOURCES unit/test_frame.c)
+sw_test(component_grpc LABEL component ROOMS base uio api h2 wire LIBS ${h2_libs}
+  SOURCES component/test_grpc.c lib/complete.c ${h2_peer})
