@@ -45,8 +45,9 @@ struct controller_ops {
 	/* The running operation ends soon, its callback says SW_CANCELLED (or what it had become
 	 * before). A pull goes on in the background and is joined by the next prepare. */
 	void (*cancel)(struct controller *c);
-	/* Log lines, independent of the other operations. @msg returns false to pause until
-	 * logs_resume(); @end once unless logs_cancel(). NULL: no logs. */
+	/* Log lines, independent of the other operations. @msg borrows the message and returns
+	 * false to pause until logs_resume() (the message counts as delivered). @end once unless
+	 * logs_cancel(), also when the controller is closed first. NULL: no logs. */
 	struct controller_logs *(*logs)(struct controller *c, const Pb__LogSubscriptionOptions *opt,
 		bool (*msg)(void *arg, Pb__LogMessage *m), void (*end)(void *arg, const struct sw_err *err),
 		void *arg);

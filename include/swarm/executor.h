@@ -43,7 +43,8 @@ struct executor_ops {
 	void (*list)(struct executor *x, executor_list_cb *cb, void *arg);
 	/* Stops and removes a container that no task owns. */
 	void (*remove_orphan)(struct executor *x, const char *container_id, executor_done_cb *cb, void *arg);
-	/* All controllers are closed already. Calls @closed from the loop. */
+	/* All controllers are closed already. Calls @closed from the loop; what is outstanding is
+	 * called with SW_CANCELLED before that. */
 	void (*close)(struct executor *x, void (*closed)(void *arg), void *arg);
 };
 struct executor {

@@ -1,0 +1,161 @@
+/* executor.c - the Docker executor: its life, and what the agent tells it about this node.
+ * Controllers are in controller.c, describing in describe.c, orphans in orphans.c. */
+#include "docker.h"
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <swarm/log.h>
+#include <swarm/mem.h>
+
+#define DEFAULT_STARTS 8
+#define DEFAULT_PULLS  4
+
+struct spec_env docker_env(const struct docker *d)
+{
+	struct spec_env env = {.cluster_id = d->cluster_id};
+	const char *v = engine_api_version(d->engine);
+
+	/* versions count 1.41, 1.42 ...; a 2.0 would be newer than all that is compared here */
+	if (v)
+		env.api = sw_starts_with(v, "1.") ? (int)strtol(v + 2, NULL, 10) : INT_MAX;
+	env.podman = v && engine_is_podman(d->engine);
+	return env;
+}
+
+static void on_changed(void *arg)
+{
+	struct docker *d = arg;
+
+	if (d->base.changed)
+		d->base.changed(d->base.changed_arg);
+}
+
+static void docker_configure(struct executor *x, const Pb__Node *node)
+{
+	struct docker *d = docker_of(x);
+
+	/* kept for what needs the node's labels and attachments; no engine calls */
+	api_free(d->node);
+	d->node = (Pb__Node *)(void *)api_dup(&node->base);
+}
+
+static void drop_keys(struct docker *d)
+{
+	for (size_t i = 0; i < d->n_keys; i++) {
+		if (d->keys[i]->key.len)
+			sw_wipe(d->keys[i]->key.data, d->keys[i]->key.len);
+		api_free(d->keys[i]);
+	}
+	free(d->keys);
+	d->keys = NULL;
+	d->n_keys = 0;
+}
+
+static int docker_set_keys(
+	struct executor *x, Pb__EncryptionKey **keys, size_t n, struct sw_err *err)
+{
+	struct docker *d = docker_of(x);
+
+	(void)err;
+	drop_keys(d);
+	if (!n)
+		return 0;
+	d->keys = xcalloc(n, sizeof(void *));
+	for (size_t i = 0; i < n; i++)
+		d->keys[i] = (Pb__EncryptionKey *)(void *)api_dup(&keys[i]->base);
+	d->n_keys = n;
+	return 0;
+}
+
+static void docker_set_node(struct executor *x, const char *node_id, const char *cluster_id)
+{
+	struct docker *d = docker_of(x);
+	char *node = xstrdup(node_id), *cluster = xstrdup(cluster_id ? cluster_id : "");
+
+	free(d->node_id);
+	free(d->cluster_id);
+	d->node_id = node;
+	d->cluster_id = cluster;
+	watch_open(&d->watch, d->node_id);
+}
+
+static void docker_set_deps(struct executor *x, const struct executor_deps *deps)
+{
+	docker_of(x)->deps = *deps;
+}
+
+static void on_closing(void *arg)
+{
+	struct docker *d = arg;
+	void (*closed)(void *) = d->closed;
+	void *closed_arg = d->closed_arg;
+
+	docker_describe_done(d);
+	docker_requests_done(d);
+	drop_keys(d);
+	api_free(d->node);
+	gate_done(&d->starts);
+	images_done(&d->images);
+	free(d->hostname);
+	free(d->node_id);
+	free(d->cluster_id);
+	free(d);
+	closed(closed_arg);
+}
+
+void docker_maybe_closed(struct docker *d)
+{
+	if (d->closed && !d->n_controllers && !d->n_logs)
+		sw_timer_arm(&d->closing, 0);
+}
+
+static void docker_close(struct executor *x, void (*closed)(void *arg), void *arg)
+{
+	struct docker *d = docker_of(x);
+
+	assert(!d->n_controllers && !d->closed);
+	d->closed = closed;
+	d->closed_arg = arg;
+	watch_done(&d->watch);
+	docker_maybe_closed(d);
+}
+
+int docker_executor_new(
+	struct executor **ret, const struct docker_executor_config *cfg, struct sw_err *err)
+{
+	static const struct executor_ops ops = {
+		.describe = docker_describe,
+		.configure = docker_configure,
+		.controller = docker_controller,
+		.set_network_bootstrap_keys = docker_set_keys,
+		.set_node = docker_set_node,
+		.set_deps = docker_set_deps,
+		.list = docker_list,
+		.remove_orphan = docker_remove_orphan,
+		.close = docker_close,
+	};
+	struct docker *d;
+
+	if ((unsigned)cfg->pull_policy > DOCKER_PULL_NEVER)
+		return sw_err_set(
+			err, SW_REJECTED, -EINVAL, "unknown pull policy %d", (int)cfg->pull_policy);
+	if (cfg->reserve_memory < 0)
+		return sw_err_set(err, SW_REJECTED, -EINVAL, "reserve_memory %lld is negative",
+			(long long)cfg->reserve_memory);
+	d = xcalloc(1, sizeof(*d));
+	d->base.ops = &ops;
+	d->loop = cfg->loop;
+	d->engine = cfg->engine;
+	d->hostname = sw_str_empty(cfg->hostname) ? NULL : xstrdup(cfg->hostname);
+	d->reserve_memory = cfg->reserve_memory;
+	gate_init(&d->starts, d->loop, cfg->max_starts ? cfg->max_starts : DEFAULT_STARTS);
+	images_init(&d->images, d->loop, d->engine, cfg->pull_policy,
+		cfg->max_pulls ? cfg->max_pulls : DEFAULT_PULLS);
+	watch_init(&d->watch, d->loop, d->engine, on_changed, d);
+	TAILQ_INIT(&d->requests);
+	sw_timer_init(&d->closing, d->loop, on_closing, d);
+	*ret = &d->base;
+	return 0;
+}

@@ -1,0 +1,297 @@
+/* prepare.c - everything so that start is immediate (executor.md 6.2).
+ *
+ * Every step may be repeated after a crash: the container's name is all that is needed to find out
+ * what was done. A container of the task that is there already, in whatever state, is the result;
+ * one of that name that is not the task's stays untouched.
+ *
+ * Failures: before the create nothing is left behind but volumes; an answer lost during the create
+ * is temporary, and the next prepare finds the container. A create that is under way is not
+ * interrupted. Cancelled while pulling, the pull goes on and is joined by the next prepare. */
+#include "ctl.h"
+#include <errno.h>
+#include <json-c/json.h>
+#include <string.h>
+#include <swarm/log.h>
+#include <swarm/mem.h>
+
+#define CREATE_TRIES 3
+
+enum { LOOK, VOLUMES, IMAGE, SLOT, CREATE, ADOPT, NETWORKS, UNDO };
+
+static const Pb__ContainerSpec *spec(const struct ctl *c)
+{
+	return spec_container(c->task->pb);
+}
+
+/* ---- look: was it created before? */
+
+static void adopt(struct ctl *c, const struct engine_container *k)
+{
+	struct sw_err err;
+
+	if (!ctl_is_ours(c, k)) {
+		sw_err_set(&err, SW_REJECTED, -EEXIST,
+			"container name \"%s\" is taken by container %.12s, which does not belong "
+			"to this task",
+			c->name, k->id);
+		steps_done(&c->op, &err);
+		return;
+	}
+	ctl_see(c, k);
+	c->already = true;
+	log_info("container of this task found", KS("task", c->task_id), KS("container", k->id),
+		KS("status", k->status));
+	steps_jump(&c->op, sw_streq(k->status, "created") ? NETWORKS : STEP_END);
+}
+
+static void on_look(void *arg, const struct engine_container *k, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	c->call = NULL;
+	if (k)
+		adopt(c, k);
+	else if (fault_http(err, 404))
+		steps_done(&c->op, NULL);
+	else
+		ctl_fail(c, err, FAULT_READ);
+}
+
+static void start_look(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	ctl_see(c, NULL);
+	c->call = engine_container_inspect(c->d->engine, c->name, on_look, c);
+}
+
+/* ---- volumes that name a driver, one by one */
+
+static void next_volume(struct ctl *c);
+
+static void on_volume(void *arg, struct json_object *o, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	(void)o;
+	c->call = NULL;
+	if (err && err->cls)
+		ctl_fail(c, err, FAULT_PREPARE);
+	else
+		next_volume(c);
+}
+
+static void next_volume(struct ctl *c)
+{
+	while (c->at < spec(c)->n_mounts) {
+		struct json_object *body = spec_volume_body(c->task->pb, c->at++);
+
+		if (!body)
+			continue;
+		c->call = engine_volume_create(c->d->engine, body, on_volume, c);
+		json_object_put(body);
+		return;
+	}
+	steps_done(&c->op, NULL);
+}
+
+static void start_volumes(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	c->at = 0;
+	next_volume(c);
+}
+
+/* ---- image */
+
+static void on_image(void *arg, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	steps_done(&c->op, err); /* classified by images.c */
+}
+
+static void start_image(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+	const Pb__ContainerSpec__PullOptions *p = spec(c)->pull_options;
+
+	if (c->image.have) { /* came while nobody listened */
+		c->image.have = false;
+		steps_done(s, NULL);
+		return;
+	}
+	image_want(
+		&c->d->images, &c->image, spec(c)->image, p ? p->registry_auth : NULL, on_image, c);
+}
+
+static void cancel_image(struct steps *s)
+{
+	image_leave(&((struct ctl *)steps_arg(s))->image);
+}
+
+/* ---- create, a few at once on the node */
+
+static void on_slot(void *arg)
+{
+	steps_done(&((struct ctl *)arg)->op, NULL);
+}
+
+static void start_slot(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	gate_enter(&c->d->starts, &c->slot, on_slot, c);
+}
+
+static void cancel_slot(struct steps *s)
+{
+	gate_leave(&((struct ctl *)steps_arg(s))->slot);
+}
+
+static void on_created(void *arg, const char *id, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	c->call = NULL;
+	gate_leave(&c->slot);
+	if (id) {
+		c->id = xstrdup(id);
+		c->fresh = true;
+		log_info("container created", KS("task", c->task_id), KS("container", id));
+		steps_jump(&c->op, NETWORKS);
+	} else if (fault_name_taken(err)) {
+		steps_jump(&c->op, ADOPT);
+	} else if (fault_no_image(err) && !c->pulled_again) {
+		c->pulled_again = true; /* removed between the pull and now */
+		steps_jump(&c->op, IMAGE);
+	} else {
+		ctl_fail(c, err, FAULT_PREPARE);
+	}
+}
+
+static void start_create(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+	struct spec_env env = docker_env(c->d);
+	struct json_object *body;
+	struct sw_err err;
+
+	if (spec_body(c->task->pb, c->name, &env, &body, &err) < 0) {
+		gate_leave(&c->slot);
+		steps_done(s, &err);
+		return;
+	}
+	c->tries++;
+	c->died = c->oom = c->unhealthy = false;
+	c->call = engine_container_create(c->d->engine, c->name, body, on_created, c);
+	json_object_put(body);
+}
+
+/* ---- adopt: the name is taken, by an earlier try of ours or by somebody else */
+
+static void on_adopt(void *arg, const struct engine_container *k, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+	struct sw_err e;
+
+	c->call = NULL;
+	if (k) {
+		adopt(c, k);
+	} else if (!fault_http(err, 404)) {
+		ctl_fail(c, err, FAULT_READ);
+	} else if (c->tries < CREATE_TRIES) {
+		steps_jump(&c->op, SLOT); /* gone meanwhile */
+	} else {
+		sw_err_set(&e, SW_TEMPORARY, -EAGAIN,
+			"container name \"%s\" is taken, but no such container is found", c->name);
+		steps_done(&c->op, &e);
+	}
+}
+
+static void start_adopt(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	c->call = engine_container_inspect(c->d->engine, c->name, on_adopt, c);
+}
+
+/* ---- networks that an old engine does not take at create */
+
+static void next_network(struct ctl *c);
+
+static void on_network(void *arg, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	c->call = NULL;
+	if (err && err->cls && !fault_text(err, "already exists in network"))
+		ctl_fail(c, err, FAULT_PREPARE);
+	else
+		next_network(c);
+}
+
+static void next_network(struct ctl *c)
+{
+	const Pb__Task *t = c->task->pb;
+	struct json_object *endpoint;
+
+	if (c->at >= spec_n_networks(t)) {
+		steps_done(&c->op, NULL);
+		return;
+	}
+	endpoint = spec_endpoint(t, c->at);
+	c->call = engine_network_connect(
+		c->d->engine, spec_network_name(t, c->at), c->id, endpoint, on_network, c);
+	c->at++;
+	json_object_put(endpoint);
+}
+
+static void start_networks(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+	struct spec_env env = docker_env(c->d);
+
+	c->at = spec_networks_at_create(c->task->pb, &env);
+	next_network(c);
+}
+
+/* ---- undo: a container that lacks a network must never be started */
+
+static void on_undone(void *arg, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	c->call = NULL;
+	if (!err || !err->cls || fault_http(err, 404))
+		ctl_see(c, NULL);
+	steps_done(&c->op, NULL);
+}
+
+static void start_undo(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	c->fresh = false;
+	c->call = engine_container_remove(c->d->engine, c->id, true, on_undone, c);
+}
+
+/* clang-format off */
+static const struct step prepare[] = {
+	/*             name        start           next      on error  cancel */
+	[LOOK]     = { "look",     start_look,     VOLUMES,  STEP_END, ctl_cancel_call },
+	[VOLUMES]  = { "volumes",  start_volumes,  IMAGE,    STEP_END, ctl_cancel_call },
+	[IMAGE]    = { "image",    start_image,    SLOT,     STEP_END, cancel_image },
+	[SLOT]     = { "slot",     start_slot,     CREATE,   STEP_END, cancel_slot },
+	[CREATE]   = { "create",   start_create,   NETWORKS, STEP_END, NULL },
+	[ADOPT]    = { "adopt",    start_adopt,    STEP_END, STEP_END, ctl_cancel_call },
+	[NETWORKS] = { "networks", start_networks, STEP_END, UNDO,     NULL },
+	[UNDO]     = { "undo",     start_undo,     STEP_END, STEP_END, NULL },
+};
+/* clang-format on */
+
+void ctl_prepare(struct controller *base, controller_cb *cb, void *arg)
+{
+	ctl_run(ctl_of(base), "prepare", prepare, cb, arg);
+}

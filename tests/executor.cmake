@@ -1,0 +1,11 @@
+if(NOT TARGET sw_executor OR NOT TARGET sw_testengine)
+  return()
+endif()
+sw_test(unit_executor_spec LABEL unit ROOMS base api uio engine executor PRIVATE executor
+  LIBS PkgConfig::JSONC SOURCES unit/test_executor_spec.c)
+sw_test(unit_executor_parts LABEL unit ROOMS base api uio engine executor PRIVATE executor
+  SOURCES unit/test_executor_parts.c)
+sw_test(component_executor LABEL component ROOMS base api uio engine executor
+  LIBS PkgConfig::JSONC sw_testengine SOURCES component/test_executor.c)
+sw_real_test(integration_executor_real TIMEOUT 300 ROOMS base api uio engine executor
+  LIBS PkgConfig::JSONC SOURCES integration/test_executor_real.c)
