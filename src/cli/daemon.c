@@ -19,6 +19,7 @@
 #include <swarm/loop.h>
 #include <swarm/mem.h>
 #include <swarm/session.h>
+#include <swarm/source.h>
 #include <swarm/steps.h>
 #include <swarm/store.h>
 #include <sys/stat.h>
@@ -27,9 +28,7 @@
 #include "notify.h"
 
 #define FLUSH_NS         sw_s(5) /* last reports at SIGTERM (agent.md 17.4) */
-#define SAVE_MANAGERS_NS sw_s(1)
 #define STATUS_NS        sw_s(5)
-#define MAX_MANAGERS     256
 #define JOIN_OBSERVATION 10 /* what swarmkit observes for a join address (node/node.go) */
 
 enum { SIG_TERM, SIG_INT, SIG_HUP, N_SIGNALS };
@@ -44,9 +43,10 @@ struct daemon {
 	struct engine *engine;
 	struct executor *executor;
 	struct identity *identity;
+	struct source *source; /* until the agent has taken it */
 	struct agent *agent;
 	uv_signal_t signals[N_SIGNALS];
-	struct sw_timer save_managers, status, watchdog;
+	struct sw_timer status, watchdog;
 	uint64_t watchdog_ns;
 	struct steps down;
 	bool stopping, drain, has_status; /* has_status: somebody reads the status line */
@@ -58,16 +58,18 @@ struct daemon {
 
 static void start_agent_stop(struct steps *s);
 static void start_agent_free(struct steps *s);
+static void start_source_close(struct steps *s);
 static void start_executor_close(struct steps *s);
 static void start_engine_close(struct steps *s);
 static void start_identity_close(struct steps *s);
 static void start_store_close(struct steps *s);
 
-enum { AGENT_STOP, AGENT_FREE, EXECUTOR, ENGINE, IDENTITY, STORE };
+enum { AGENT_STOP, AGENT_FREE, SOURCE, EXECUTOR, ENGINE, IDENTITY, STORE };
 static const struct step down_table[] = {
 	/*             name               start                 next        on error */
 	[AGENT_STOP] = {"stop agent", start_agent_stop, AGENT_FREE, AGENT_FREE, NULL},
-	[AGENT_FREE] = {"free agent", start_agent_free, EXECUTOR, EXECUTOR, NULL},
+	[AGENT_FREE] = {"free agent", start_agent_free, SOURCE, SOURCE, NULL},
+	[SOURCE] = {"close source", start_source_close, EXECUTOR, EXECUTOR, NULL},
 	[EXECUTOR] = {"close executor", start_executor_close, ENGINE, ENGINE, NULL},
 	[ENGINE] = {"close engine", start_engine_close, IDENTITY, IDENTITY, NULL},
 	[IDENTITY] = {"close identity", start_identity_close, STORE, STORE, NULL},
@@ -113,6 +115,17 @@ static void start_agent_free(struct steps *s)
 	on_closed(d);
 }
 
+static void start_source_close(struct steps *s)
+{
+	struct daemon *d = steps_arg(s);
+	struct source *src = take(d->source);
+
+	if (src)
+		src->ops->close(src, on_closed, d);
+	else
+		on_closed(d);
+}
+
 static void start_executor_close(struct steps *s)
 {
 	struct daemon *d = steps_arg(s);
@@ -144,18 +157,10 @@ static void start_identity_close(struct steps *s)
 		on_closed(d);
 }
 
-static void save_managers(void *arg);
-
 static void start_store_close(struct steps *s)
 {
 	struct daemon *d = steps_arg(s);
 
-	if (sw_timer_armed(&d->save_managers)) {
-		sw_timer_stop(&d->save_managers);
-		save_managers(d);
-	}
-	if (d->remotes)
-		remotes_on_change(d->remotes, NULL, NULL);
 	if (d->store)
 		store_close(take(d->store), on_closed, d);
 	else
@@ -244,48 +249,6 @@ static void on_status(void *arg)
 	sw_timer_arm(&d->status, STATUS_NS);
 }
 
-/* ---- managers: the store keeps what the remotes know */
-
-static void on_managers_saved(void *arg, const struct sw_err *err)
-{
-	(void)arg;
-	if (err && err->cls)
-		log_warning("list of managers not stored, the next change tries again", KERR(err));
-}
-
-static void save_managers(void *arg)
-{
-	struct daemon *d = arg;
-	struct remote list[MAX_MANAGERS];
-	struct store_manager m[MAX_MANAGERS] = {0};
-	size_t n = remotes_list(d->remotes, list, MAX_MANAGERS);
-	struct store_batch *b = store_batch_new();
-
-	for (size_t i = 0; i < n; i++)
-		m[i] = (struct store_manager){
-			.node_id = list[i].node_id, .addr = list[i].addr, .weight = list[i].weight};
-	store_batch_managers(b, m, n);
-	store_commit(d->store, b, on_managers_saved, d);
-}
-
-static void on_managers_changed(void *arg)
-{
-	struct daemon *d = arg;
-
-	if (d->store && !sw_timer_armed(&d->save_managers))
-		sw_timer_arm(&d->save_managers, SAVE_MANAGERS_NS);
-}
-
-static int on_manager_row(void *arg, const struct store_manager *m)
-{
-	struct daemon *d = arg;
-
-	/* A weight is a memory of the last run's luck; the next run starts even, as swarmkit does.
-	 */
-	remotes_observe(d->remotes, m->node_id, m->addr, JOIN_OBSERVATION);
-	return 0;
-}
-
 /* ---- up */
 
 static void on_agent_ready(void *arg)
@@ -318,19 +281,36 @@ static void on_identity_ready(void *arg)
 	struct daemon *d = arg;
 	static const struct agent_events events = {
 		.ready = on_agent_ready, .failed = on_agent_failed};
-	struct agent_config cfg = {
+	struct source_dispatcher_config sc = {
 		.loop = d->loop,
 		.store = d->store,
-		.executor = d->executor,
 		.remotes = d->remotes,
 		.identity = d->identity,
 		.join_addr_given = d->cfg->join_addr.n > 0,
 	};
+	struct agent_config ac = {
+		.loop = d->loop,
+		.store = d->store,
+		.executor = d->executor,
+		.node_id = identity_node_id(d->identity),
+		.cluster_id = identity_cluster_id(d->identity),
+		.role = identity_role(d->identity),
+	};
 	struct sw_err err = SW_ERR_NONE;
+	int r;
 
 	if (d->stopping)
 		return;
-	if (agent_new(&d->agent, &cfg, &events, d, &err) < 0 || agent_start(d->agent, &err) < 0) {
+	r = source_dispatcher_new(&d->source, &sc, &err);
+	if (r >= 0) {
+		ac.source = d->source;
+		r = agent_new(&d->agent, &ac, &events, d, &err);
+	}
+	if (r >= 0) {
+		d->source = NULL; /* the agent's now */
+		r = agent_start(d->agent, &err);
+	}
+	if (r < 0) {
 		log_err("agent does not start", KERR(&err));
 		shut_down(d, err.domain == SW_E_SQLITE ? EXIT_STATE : EXIT_TROUBLE);
 		return;
@@ -340,7 +320,10 @@ static void on_identity_ready(void *arg)
 
 static void on_identity_changed(void *arg)
 {
-	(void)arg; /* the agent reads the credentials anew with each description and connection */
+	struct daemon *d = arg;
+
+	if (d->agent && !d->stopping)
+		agent_identity_changed(d->agent);
 }
 
 static void on_identity_failed(void *arg, const struct sw_err *err)
@@ -399,14 +382,12 @@ static int open_store(struct daemon *d, struct sw_err *err)
 	if (r < 0)
 		return r;
 	d->remotes = remotes_new();
-	r = store_load_managers(d->store, on_manager_row, d, err);
+	r = source_managers_load(d->store, d->remotes, err);
 	if (r < 0)
 		return r;
 	/* A stale join address must not erase a good list (agent.md 2.2): they are added. */
 	for (size_t i = 0; i < d->cfg->join_addr.n; i++)
 		remotes_observe(d->remotes, "", d->cfg->join_addr.v[i], JOIN_OBSERVATION);
-	remotes_on_change(d->remotes, on_managers_changed, d);
-	on_managers_changed(d);
 	return 0;
 }
 
@@ -506,7 +487,6 @@ enum exit_code daemon_run(struct config *cfg, int (*reload)(void *arg), void *ar
 		d.signals[i].data = &d;
 		uv_signal_start(&d.signals[i], on_signal, signums[i]);
 	}
-	sw_timer_init(&d.save_managers, d.loop, save_managers, &d);
 	sw_timer_init(&d.status, d.loop, on_status, &d);
 	sw_timer_init(&d.watchdog, d.loop, on_watchdog, &d);
 	steps_init(&d.down, d.loop, "shutdown", "", down_table, &d);

@@ -63,6 +63,7 @@ lab_init() {
 	flock -w 5 9 || fail "another run uses $LAB"
 	lab_sweep
 	mkdir -p "$LAB/log"
+	: >"$LAB/agent.conf" # and not what the machine has in /etc
 	export DOCKER_CONFIG=$LAB/docker-config
 	unset DOCKER_HOST DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH DOCKER_API_VERSION
 	ip netns add "$(lab_ns switch)"
@@ -296,7 +297,7 @@ agent_start() {
 	[[ " ${args[*]} " == *" --join-addr "* ]] || args+=(--join-addr "$(host_ip "$MGR"):2377")
 	[[ " ${args[*]} " == *" --join-token"* ]] || args+=(--join-token-file "$LAB/worker-token")
 	# shellcheck disable=SC2086
-	exec_on_host "$h" ${AGENT_WRAP:-} "$AGENTD" --state-dir "$LAB/$h/state" --engine "unix://$(engine_sock "$h")" \
+	exec_on_host "$h" ${AGENT_WRAP:-} "$AGENTD" --config "$LAB/agent.conf" --state-dir "$LAB/$h/state" --engine "unix://$(engine_sock "$h")" \
 		--hostname "$h" --pull-policy missing --log-level "${AGENT_LOG_LEVEL:-debug}" "${args[@]}" \
 		>>"$LAB/log/agent-$h.log" 2>&1 9>&- &
 	AGENT_PID=$!
