@@ -1,0 +1,9 @@
+# The test engine: other rooms' tests link it with LIBS sw_testengine.
+add_library(sw_testengine STATIC lib/testengine.c lib/testengine_http.c)
+target_link_libraries(sw_testengine PRIVATE sw_flags PUBLIC sw_base PkgConfig::JSONC PkgConfig::UV)
+target_include_directories(sw_testengine PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/lib)
+sw_doors(sw_testengine base)
+sw_test(component_http LABEL component ROOMS base uio http LIBS sw_testengine
+  SOURCES component/test_http.c)
+
+sw_test_program(swarm-testengine ROOMS base LIBS sw_testengine SOURCES tools/swarm_testengine.c)
