@@ -1,5 +1,5 @@
 sw_test(unit_uio LABEL unit ROOMS base uio SOURCES unit/test_uio.c)
-sw_test(unit_chain LABEL unit ROOMS base uio SOURCES unit/test_chain.c lib/chain_model.c)
+sw_test(unit_chain LABEL unit ROOMS base uio LIBS -Wl,--wrap=malloc SOURCES unit/test_chain.c lib/chain_model.c)
 sw_fuzz(fuzz_chain ROOMS base uio SOURCES fuzz/fuzz_chain.c lib/chain_model.c)
 sw_test_program(bench_uio ROOMS base uio SOURCES bench/bench_uio.c)
 add_test(NAME bench_uio COMMAND bench_uio --quick)

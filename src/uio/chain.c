@@ -351,11 +351,9 @@ int chain_append(struct chain *c, const void *p, size_t len)
 	if (len > SSIZE_MAX || c->len > SSIZE_MAX - len)
 		return -ENOMEM;
 	if (fits < len) {
-		size_t size = min_size(c->len, BLOCK_MAX);
+		size_t size = max_size(min_size(c->len, BLOCK_MAX), APPEND_MIN);
 
-		if (c->last && c->last->len == 0)
-			fits = 0; /* an empty slice gives way to the next one */
-		size = max_size(max_size(size, APPEND_MIN), len - fits);
+		size = max_size(size, len - fits);
 		/* first the memory: without it nothing is appended */
 		extra = slice_room(size);
 		if (!extra)

@@ -99,6 +99,46 @@ static void append_too_much_appends_nothing(void **state)
 	chain_done(&c);
 }
 
+/* The linker sends malloc() of the code under test here. */
+static bool memory_is_gone;
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size)
+{
+	return memory_is_gone ? NULL : __real_malloc(size);
+}
+
+static void without_memory(void **state)
+{
+	static uint8_t big[200000];
+	struct chain c = {0};
+	size_t avail = 5;
+
+	(void)state;
+	assert_int_equal(chain_append(&c, "abc", 3), 0);
+	chain_append_static(&c, big, sizeof(big));
+	memory_is_gone = true;
+	assert_int_equal(chain_append(&c, big, sizeof(big)), -ENOMEM);
+	assert_null(chain_reserve(&c, sizeof(big), &avail));
+	assert_null(chain_pullup(&c, sizeof(big)));
+	assert_null(block_new(100000));
+	assert_null(block_wrap(big, 1, NULL, NULL));
+	memory_is_gone = false;
+	/* nothing happened */
+	assert_int_equal(chain_len(&c), 3 + sizeof(big));
+	assert_int_equal(block_count(), 1);
+	assert_memory_equal(chain_pullup(&c, 5), "abc\0\0", 5);
+	chain_drain(&c, SIZE_MAX);
+	/* not even the part that would have fitted */
+	assert_int_equal(chain_append(&c, "abc", 3), 0);
+	memory_is_gone = true;
+	assert_int_equal(chain_append(&c, big, sizeof(big)), -ENOMEM);
+	assert_int_equal(chain_append(&c, "d", 1), 0);
+	memory_is_gone = false;
+	assert_chain(&c, "abcd");
+	chain_done(&c);
+}
+
 static void move_splits_without_copying(void **state)
 {
 	struct chain c = {0}, d = {0};
@@ -219,6 +259,37 @@ static void reserve_and_commit(void **state)
 	assert_non_null(p);
 	chain_done(&c);
 	assert_null(chain_reserve(&c, SIZE_MAX, &avail));
+}
+
+/* What takes the place of an unused reservation keeps the room behind it. */
+static void room_moves_along(void **state)
+{
+	struct chain c = {0}, d = {0};
+	size_t avail;
+
+	(void)state;
+	assert_non_null(chain_reserve(&c, 1, &avail));
+	assert_int_equal(chain_append(&d, "ab", 2), 0);
+	chain_append_chain(&c, &d);
+	assert_int_equal(block_count(), 1);
+	assert_int_equal(chain_append(&c, "cd", 2), 0);
+	assert_chain(&c, "abcd");
+	assert_int_equal(n_iov(&c), 1);
+	assert_int_equal(block_count(), 1);
+	chain_done(&c);
+	/* an append that does not fit fills the reservation first */
+	assert_non_null(chain_reserve(&c, 1, &avail));
+	{
+		char *big = calloc(1, avail + 1);
+
+		assert_non_null(big);
+		assert_int_equal(chain_append(&c, big, avail + 1), 0);
+		assert_int_equal(chain_len(&c), avail + 1);
+		assert_int_equal(n_iov(&c), 2);
+		assert_int_equal(block_count(), 2);
+		free(big);
+	}
+	chain_done(&c);
 }
 
 /* A peer that sends single bytes must not make us hold a block for each of them. */
@@ -390,11 +461,13 @@ int main(void)
 		cmocka_unit_test_teardown(append_fills_the_last_block, no_block_left),
 		cmocka_unit_test_teardown(append_is_not_one_block_per_call, no_block_left),
 		cmocka_unit_test_teardown(append_too_much_appends_nothing, no_block_left),
+		cmocka_unit_test_teardown(without_memory, no_block_left),
 		cmocka_unit_test_teardown(move_splits_without_copying, no_block_left),
 		cmocka_unit_test_teardown(halves_grow_together_again, no_block_left),
 		cmocka_unit_test_teardown(share_keeps_the_block, no_block_left),
 		cmocka_unit_test_teardown(only_one_chain_grows_into_a_block, no_block_left),
 		cmocka_unit_test_teardown(reserve_and_commit, no_block_left),
+		cmocka_unit_test_teardown(room_moves_along, no_block_left),
 		cmocka_unit_test_teardown(reserve_does_not_multiply_memory, no_block_left),
 		cmocka_unit_test_teardown(wrapped_memory_is_released_once, no_block_left),
 		cmocka_unit_test_teardown(pullup, no_block_left),
