@@ -10,3 +10,6 @@ sw_test(component_store_kill LABEL component TIMEOUT 300 ROOMS base store LIBS P
   SOURCES component/test_store_kill.c ${store_lib})
 sw_test(component_store_full LABEL component ROOMS base store LIBS PkgConfig::SQLITE
   SOURCES component/test_store_full.c ${store_lib})
+sw_test_program(bench_store ROOMS base store SOURCES bench/bench_store.c)
+add_test(NAME bench_store COMMAND bench_store --quick)
+set_tests_properties(bench_store PROPERTIES LABELS bench TIMEOUT 120)

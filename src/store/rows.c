@@ -44,20 +44,21 @@ static const char *const texts[Q_N] = {
 	[Q_STATUS_WHY] = "SELECT state FROM task_status WHERE task_id = ?1",
 	[Q_HISTORY] =
 		"INSERT INTO status_history (task_id, service_name, slot, name, state, desired_state,"
-		"  message, err, exit_code, container_id, at, cause)"
+		"  message, err, exit_code, container_id, at, stored_at, cause)"
 		" SELECT ts.task_id, coalesce(nullif(t.service_name, ''), t.service_id), t.slot, t.name,"
-		"  ts.state, t.desired_state, ts.message, ts.err, ts.exit_code, ts.container_id, ts.at, ?2"
+		"  ts.state, t.desired_state, ts.message, ts.err, ts.exit_code, ts.container_id, ts.at, ?3, ?2"
 		" FROM task_status ts JOIN tasks t ON t.task_id = ts.task_id WHERE ts.task_id = ?1",
-	[Q_HISTORY_BY_COUNT] =
-		"DELETE FROM status_history WHERE seq <= min("
-		"  (SELECT max(seq) FROM status_history) - ?1,"
-		"  (SELECT min(seq) FROM status_history) + ?2)",
-	/* From the front up to the first row that is young enough; never all of it, so a clock that
-	 * jumped cannot empty the table and the numbers are never used again. */
-	[Q_HISTORY_BY_AGE] =
-		"DELETE FROM status_history WHERE seq < min("
-		"  (SELECT seq FROM status_history WHERE at >= ?1 ORDER BY seq LIMIT 1),"
-		"  (SELECT min(seq) FROM status_history) + ?2)",
+	[Q_HISTORY_ENDS] =
+		"SELECT seq, stored_at, (SELECT max(seq) FROM status_history)"
+		" FROM status_history ORDER BY seq LIMIT 1",
+	[Q_HISTORY_DROP] = "DELETE FROM status_history WHERE seq <= ?1",
+	/* From the front up to the first row that is young enough; looks at no more rows than it may
+	 * drop, and never drops the last one, so that the numbers are never used again. */
+	[Q_HISTORY_DROP_OLD] =
+		"WITH front AS MATERIALIZED"
+		"  (SELECT seq, stored_at FROM status_history ORDER BY seq LIMIT ?2)"
+		" DELETE FROM status_history WHERE seq < coalesce("
+		"  (SELECT min(seq) FROM front WHERE stored_at >= ?1), (SELECT max(seq) FROM front))",
 	[Q_REMOVING] =
 		"UPDATE tasks SET phase = 'removing', removed_at = coalesce(removed_at, ?2),"
 		"  updated_at = ?2 WHERE task_id = ?1",
@@ -246,6 +247,7 @@ static int apply_status(struct store_db *db, const struct op *op)
 	b = bind_begin(db, Q_HISTORY);
 	b_text(&b, op->task_id);
 	b_text(&b, op->status.cause);
+	b_int(&b, (int64_t)sw_wall_ns());
 	db->history_grew = true;
 	return b_run(&b);
 }
@@ -348,21 +350,43 @@ int store_apply(struct store_db *db, struct store_batch *b, struct sw_err *err)
 	return SQLITE_OK;
 }
 
+/* By age means: since it was stored. A status may carry an old time for good reasons. */
 int store_history_prune(struct store_db *db)
 {
+	int64_t first, last, keep = db->history_rows, oldest, limit;
+	sqlite3_stmt *st;
 	struct bind b;
 	int rc;
 
 	if (!db->history_grew)
 		return SQLITE_OK;
-	b = bind_begin(db, Q_HISTORY_BY_COUNT);
-	b_int(&b, db->history_rows);
-	b_int(&b, HISTORY_DROP_MAX);
-	rc = b_run(&b);
+	rc = store_stmt(db, Q_HISTORY_ENDS, &st);
 	if (rc != SQLITE_OK)
 		return rc;
-	b = bind_begin(db, Q_HISTORY_BY_AGE);
-	b_int(&b, (int64_t)sw_wall_ns() - db->history_age_ns);
+	rc = sqlite3_step(st);
+	first = sqlite3_column_int64(st, 0);
+	oldest = sqlite3_column_int64(st, 1);
+	last = sqlite3_column_int64(st, 2);
+	sqlite3_reset(st);
+	if (rc != SQLITE_ROW)
+		return rc == SQLITE_DONE ? SQLITE_OK : rc;
+
+	/* some slack, so that not every commit touches the far end of the table */
+	if (last - first >= keep + keep / 64) {
+		limit = last - keep;
+		if (limit > first + HISTORY_DROP_MAX)
+			limit = first + HISTORY_DROP_MAX;
+		b = bind_begin(db, Q_HISTORY_DROP);
+		b_int(&b, limit);
+		rc = b_run(&b);
+		if (rc != SQLITE_OK)
+			return rc;
+	}
+	limit = (int64_t)sw_wall_ns() - db->history_age_ns;
+	if (oldest >= limit)
+		return SQLITE_OK;
+	b = bind_begin(db, Q_HISTORY_DROP_OLD);
+	b_int(&b, limit);
 	b_int(&b, HISTORY_DROP_MAX);
 	return b_run(&b);
 }

@@ -61,7 +61,7 @@ static const char schema_1[] =
 	"  seq INTEGER PRIMARY KEY, task_id TEXT NOT NULL,"
 	"  service_name TEXT, slot INTEGER, name TEXT,"
 	"  state INTEGER NOT NULL, desired_state INTEGER, message TEXT, err TEXT, exit_code INTEGER,"
-	"  container_id TEXT, at INTEGER NOT NULL, cause TEXT);";
+	"  container_id TEXT, at INTEGER NOT NULL, stored_at INTEGER NOT NULL, cause TEXT);";
 
 #define UTC(col)    "strftime('%Y-%m-%d %H:%M:%SZ', " col " / 1000000000, 'unixepoch')"
 #define UTC_MS(col) "strftime('%Y-%m-%d %H:%M:%fZ', " col " / 1e9, 'unixepoch')"

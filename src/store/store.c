@@ -211,7 +211,7 @@ void store_set_history(struct store *s, uint64_t max_rows, uint64_t max_age_ns)
 {
 	pthread_mutex_lock(&s->lock);
 	s->db.history_rows = max_rows < 1           ? 1
-			     : max_rows > INT64_MAX ? INT64_MAX
+			     : max_rows > INT32_MAX ? INT32_MAX
 						    : (int64_t)max_rows;
 	s->db.history_age_ns = max_age_ns > INT64_MAX ? INT64_MAX : (int64_t)max_age_ns;
 	pthread_mutex_unlock(&s->lock);

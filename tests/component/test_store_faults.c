@@ -253,6 +253,9 @@ static int group_setup(void **state)
 	int durable = 0, ops = 0;
 
 	(void)state;
+	/* in memory: what a sync is worth is the VFS's business here, not the disk's */
+	if (access("/dev/shm", W_OK) == 0)
+		setenv("TMPDIR", "/dev/shm", 0);
 	sh_init(&h);
 	for (int i = 0; i <= N_BATCHES; i++) {
 		int status;

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "store_help.h"
+#include <sqlite3.h>
 #include <swarm/mem.h>
 
 static struct sh h;
@@ -542,27 +543,81 @@ static void test_empty_batch_and_no_callback(void **state)
 
 /* ---- history */
 
-static void test_history_bounds(void **state)
+static void stored_days_ago(int seq, int days)
 {
-	int64_t now = (int64_t)sw_wall_ns(), day = 86400ll * 1000000000;
+	char text[200];
 
+	snprintf(text, sizeof(text),
+		"UPDATE status_history SET stored_at = stored_at - %d * 86400000000000 WHERE seq = "
+		"%d",
+		days, seq);
+	assert_string_equal(sh_sql_mode(h.path, text, SQLITE_OPEN_READWRITE), "");
+}
+
+static void test_history_by_count(void **state)
+{
 	(void)state;
 	sh_put(&h, "t");
 	store_set_history(h.store, 3, UINT64_MAX);
 	for (int i = 0; i < 10; i++)
-		sh_put_status(&h, "t", 512, now - 10 * day + i, NULL);
+		sh_put_status(&h, "t", 512, i, NULL);
 	assert_sql("SELECT min(seq), max(seq), count(*) FROM status_history", "8|10|3");
-	store_set_history(h.store, 1000, (uint64_t)(5 * day));
-	sh_put_status(
-		&h, "t", 512, now - 8 * day, "old"); /* all are old: nothing to keep instead */
-	assert_sql("SELECT min(seq), max(seq) FROM status_history", "8|11");
-	sh_put_status(&h, "t", 512, now - 4 * day, "young");
-	assert_sql("SELECT cause FROM task_history", "young");
-	sh_put_status(&h, "t", 512, now - 9 * day, "late"); /* never from the middle or the end */
-	assert_sql("SELECT seq, cause FROM task_history", "12|young\n13|late");
-	store_set_history(h.store, 0, 0);
-	sh_put_status(&h, "t", 512, now, "last");
-	assert_sql("SELECT seq, cause FROM task_history", "14|last");
+	store_set_history(h.store, 128, UINT64_MAX);
+	for (int i = 0; i < 126; i++)
+		sh_put_status(&h, "t", 512, 100 + i, NULL);
+	assert_sql("SELECT min(seq), count(*) FROM status_history", "8|129"); /* within the slack */
+	sh_put_status(&h, "t", 512, 1000, NULL);
+	assert_sql("SELECT min(seq), count(*) FROM status_history", "8|130");
+	sh_put_status(&h, "t", 512, 1001, NULL);
+	assert_sql("SELECT min(seq), count(*) FROM status_history", "11|128");
+	store_set_history(h.store, 0, UINT64_MAX);
+	sh_put_status(&h, "t", 512, 1002, "last");
+	assert_sql("SELECT cause FROM task_history", "last");
+}
+
+static void test_history_by_age(void **state)
+{
+	uint64_t day = 86400ull * 1000000000;
+
+	(void)state;
+	sh_put(&h, "t");
+	for (int i = 1; i <= 5; i++)
+		sh_put_status(&h, "t", 512, i, NULL); /* their own times are from 1970: no matter */
+	assert_sql("SELECT count(*) FROM status_history", "5");
+	store_set_history(h.store, UINT64_MAX, 5 * day);
+	stored_days_ago(1, 8);
+	stored_days_ago(2, 6);
+	stored_days_ago(3, 4);
+	stored_days_ago(4, 9); /* never from the middle */
+	sh_put_status(&h, "t", 512, 6, NULL);
+	assert_sql("SELECT group_concat(seq) FROM status_history", "3,4,5,6");
+	store_set_history(h.store, 1000, 0);
+	sh_put_status(&h, "t", 512, 7, "last");
+	assert_sql("SELECT seq, cause FROM task_history", "7|last");
+}
+
+/* A backlog goes in steps: no commit pays for all of it. */
+static void test_history_backlog(void **state)
+{
+	(void)state;
+	sh_put(&h, "t");
+	assert_string_equal(
+		sh_sql_mode(h.path,
+			"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+			"5000)"
+			" INSERT INTO status_history (seq, task_id, state, at, stored_at)"
+			" SELECT i, 't', 512, i, i FROM n",
+			SQLITE_OPEN_READWRITE),
+		"");
+	store_set_history(h.store, 4000, UINT64_MAX);
+	sh_put_status(&h, "t", 512, 1, NULL);
+	assert_sql("SELECT count(*) FROM status_history", "4000");
+	store_set_history(h.store, 10, UINT64_MAX);
+	sh_put_status(&h, "t", 512, 2, NULL);
+	assert_sql("SELECT count(*) FROM status_history", "2000");
+	store_set_history(h.store, 10000, 86400);
+	sh_put_status(&h, "t", 512, 3, NULL);
+	assert_sql("SELECT count(*) < 3 FROM status_history", "1");
 }
 
 /* ---- what people see */
@@ -754,7 +809,9 @@ int main(void)
 		T(test_bad_batch_fails_alone),
 		T(test_no_memory),
 		T(test_empty_batch_and_no_callback),
-		T(test_history_bounds),
+		T(test_history_by_count),
+		T(test_history_by_age),
+		T(test_history_backlog),
 		T(test_views),
 		T(test_ports_escape),
 		T(test_close_flushes),
