@@ -9,3 +9,8 @@ sw_test(component_h2 LABEL component ROOMS base uio h2 LIBS ${h2_libs}
 sw_test(unit_frame LABEL unit ROOMS base uio wire PRIVATE wire SOURCES unit/test_frame.c)
 sw_test(component_grpc LABEL component ROOMS base uio api h2 wire LIBS ${h2_libs}
   SOURCES component/test_grpc.c lib/complete.c ${h2_peer})
+sw_fuzz(fuzz_grpc_frame ROOMS base uio wire PRIVATE wire SOURCES fuzz/fuzz_grpc_frame.c)
+sw_test_program(bench_grpc ROOMS base uio api h2 wire LIBS ${h2_libs}
+  SOURCES bench/bench_grpc.c lib/complete.c lib/h2server.c lib/testca.c)
+add_test(NAME bench_grpc COMMAND bench_grpc --quick)
+set_tests_properties(bench_grpc PROPERTIES LABELS bench TIMEOUT 120)

@@ -1,24 +1,37 @@
 /* grpc.h - gRPC calls on an HTTP/2 connection: unary, server-streaming, client-streaming.
  * Loop thread. Facts: gRPC's PROTOCOL-HTTP2.md; what managers do is in the traps of wire.md. */
 #pragma once
+#include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <swarm/err.h>
-#include <protobuf-c/protobuf-c.h>
 
 struct h2_conn;
 struct grpc_call;
 
 enum grpc_code {
-	GRPC_OK, GRPC_CANCELLED, GRPC_UNKNOWN, GRPC_INVALID_ARGUMENT, GRPC_DEADLINE_EXCEEDED,
-	GRPC_NOT_FOUND, GRPC_ALREADY_EXISTS, GRPC_PERMISSION_DENIED, GRPC_RESOURCE_EXHAUSTED,
-	GRPC_FAILED_PRECONDITION, GRPC_ABORTED, GRPC_OUT_OF_RANGE, GRPC_UNIMPLEMENTED, GRPC_INTERNAL,
-	GRPC_UNAVAILABLE, GRPC_DATA_LOSS, GRPC_UNAUTHENTICATED,
+	GRPC_OK,
+	GRPC_CANCELLED,
+	GRPC_UNKNOWN,
+	GRPC_INVALID_ARGUMENT,
+	GRPC_DEADLINE_EXCEEDED,
+	GRPC_NOT_FOUND,
+	GRPC_ALREADY_EXISTS,
+	GRPC_PERMISSION_DENIED,
+	GRPC_RESOURCE_EXHAUSTED,
+	GRPC_FAILED_PRECONDITION,
+	GRPC_ABORTED,
+	GRPC_OUT_OF_RANGE,
+	GRPC_UNIMPLEMENTED,
+	GRPC_INTERNAL,
+	GRPC_UNAVAILABLE,
+	GRPC_DATA_LOSS,
+	GRPC_UNAUTHENTICATED,
 };
 const char *grpc_code_name(int code);
 
-#define GRPC_MAX_SEND	 (4u << 20)   /* managers refuse more (grpc-go's default) */
+#define GRPC_MAX_SEND    (4u << 20)   /* managers refuse more (grpc-go's default) */
 #define GRPC_MAX_RECEIVE (512u << 20) /* one message: COMPLETE carries everything in one */
 
 /* How a call ended. OK: @err is NULL. Else @err has domain SW_E_GRPC, the code, the manager's text
@@ -32,7 +45,8 @@ typedef void grpc_unary_cb(void *arg, const ProtobufCMessage *resp, const struct
  * through @cb. The request is packed before this returns. A request above GRPC_MAX_SEND ends with
  * RESOURCE_EXHAUSTED without being sent. */
 struct grpc_call *grpc_unary(struct h2_conn *c, const char *path, const ProtobufCMessage *req,
-	const ProtobufCMessageDescriptor *resp_type, uint64_t timeout_ns, grpc_unary_cb *cb, void *arg);
+	const ProtobufCMessageDescriptor *resp_type, uint64_t timeout_ns, grpc_unary_cb *cb,
+	void *arg);
 
 struct grpc_stream_events {
 	/* One message, borrowed. Return false to stop reading until grpc_resume(). */
@@ -42,21 +56,22 @@ struct grpc_stream_events {
 	/* Client streams: room to send again. May be NULL. */
 	void (*writable)(void *arg);
 };
-struct grpc_call *grpc_server_stream(struct h2_conn *c, const char *path, const ProtobufCMessage *req,
-	const ProtobufCMessageDescriptor *msg_type, const struct grpc_stream_events *ev, void *arg);
+struct grpc_call *grpc_server_stream(struct h2_conn *c, const char *path,
+	const ProtobufCMessage *req, const ProtobufCMessageDescriptor *msg_type,
+	const struct grpc_stream_events *ev, void *arg);
 void grpc_resume(struct grpc_call *call);
 
 /* Client stream: the answer, if there is one, comes by message(), then end(). The server may end
  * the call at any moment: later sends are dropped. Status 0 without a message is a legal end. */
 struct grpc_call *grpc_client_stream(struct h2_conn *c, const char *path,
-	const ProtobufCMessageDescriptor *resp_type, const struct grpc_stream_events *ev, void *arg);
+	const ProtobufCMessageDescriptor *resp_type, const struct grpc_stream_events *ev,
+	void *arg);
 /* Returns false when the caller should wait for writable(). */
 bool grpc_send(struct grpc_call *call, const ProtobufCMessage *m);
 void grpc_finish(struct grpc_call *call); /* half-close */
 
-/* Inside message() only: the message that is being delivered becomes the caller's, to be freed (as a
- * whole, or in parts after taking some out) with protobuf_c_message_free_unpacked(m, NULL). NULL when
- * it was taken already. */
+/* Inside message() only: the message that is being delivered becomes the caller's, to be freed with
+ * api_free() (as a whole, or what is left of it). NULL when it was taken already. */
 ProtobufCMessage *grpc_take(struct grpc_call *call);
 
 /* Resets the stream; silence afterwards, the handle is dead. NULL is fine. */

@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
+#include <swarm/api.h>
 #include <swarm/chain.h>
 #include <swarm/grpc.h>
 #include <swarm/h2.h>
@@ -26,11 +27,6 @@
 /* From here on messages are unpacked and freed on the pool: some milliseconds on the loop thread.
  */
 #define POOL_FROM (256u << 10)
-/* A struct takes more room than its encoding, an empty one a hundred times more: what a peer may
- * make us allocate for one message. */
-#define UNPACKED_MIN    ((size_t)64 << 20)
-#define UNPACKED_FACTOR 24u
-
 enum kind { UNARY, SERVER_STREAM, CLIENT_STREAM };
 
 struct unpack {
@@ -39,6 +35,7 @@ struct unpack {
 	uint8_t *buf;
 	size_t len;
 	ProtobufCMessage *m;
+	struct sw_err err; /* when there is none */
 };
 
 struct grpc_call {
@@ -75,42 +72,9 @@ static void call_read(struct grpc_call *c);
 /* --- messages ----------------------------------------------------------------------------------
  */
 
-/* malloc with a budget: what comes out can be freed piece by piece without this allocator, so that
- * whoever takes a message over may keep parts of it. */
-static void *budget_alloc(void *arg, size_t n)
-{
-	size_t *left = arg;
-
-	if (n > *left)
-		return NULL;
-	*left -= n;
-	return malloc(n);
-}
-
-static void budget_free(void *arg, void *p)
-{
-	(void)arg;
-	free(p);
-}
-
-static void message_free(ProtobufCMessage *m)
-{
-	if (m)
-		protobuf_c_message_free_unpacked(m, NULL);
-}
-
-static ProtobufCMessage *message_unpack(
-	const ProtobufCMessageDescriptor *type, const uint8_t *buf, size_t len)
-{
-	size_t budget = UNPACKED_MIN + UNPACKED_FACTOR * len;
-	ProtobufCAllocator alloc = {budget_alloc, budget_free, &budget};
-
-	return protobuf_c_message_unpack(type, &alloc, len, buf);
-}
-
 static void free_run(void *arg)
 {
-	message_free(arg);
+	api_free(arg);
 }
 
 static void free_done(void *arg, bool dropped)
@@ -119,7 +83,7 @@ static void free_done(void *arg, bool dropped)
 	(void)dropped;
 }
 
-static void message_free_big(struct sw_loop *l, ProtobufCMessage *m)
+static void free_on_pool(struct sw_loop *l, ProtobufCMessage *m)
 {
 	if (m)
 		sw_work(l, free_run, free_done, m);
@@ -132,7 +96,7 @@ static void call_free(struct grpc_call *c)
 {
 	chain_done(&c->in);
 	frame_done(&c->frame);
-	message_free(c->answer);
+	api_free(c->answer);
 	free(c);
 }
 
@@ -211,16 +175,13 @@ static void on_later(void *arg)
 /* --- reading -----------------------------------------------------------------------------------
  */
 
-/* Takes @m, which came from @len bytes. */
-static void deliver(struct grpc_call *c, ProtobufCMessage *m, size_t len)
+/* Takes @m, which came from @len bytes; NULL: they were none, as @err says. */
+static void deliver(struct grpc_call *c, ProtobufCMessage *m, size_t len, const struct sw_err *err)
 {
 	struct sw_loop *l = c->loop;
 
 	if (!m) {
-		char text[128];
-
-		snprintf(text, sizeof(text), "the answer is no %s", c->type->name);
-		call_abort(c, GRPC_INTERNAL, text);
+		call_abort(c, GRPC_INTERNAL, err->msg);
 		return;
 	}
 	if (c->kind == UNARY && !c->answer) {
@@ -238,16 +199,16 @@ static void deliver(struct grpc_call *c, ProtobufCMessage *m, size_t len)
 		c->depth--;
 	}
 	if (len >= POOL_FROM)
-		message_free_big(l, m);
+		free_on_pool(l, m);
 	else
-		message_free(m);
+		api_free(m);
 }
 
 static void unpack_run(void *arg)
 {
 	struct unpack *u = arg;
 
-	u->m = message_unpack(u->type, u->buf, u->len);
+	u->m = api_unpack(u->type, u->buf, u->len, &u->err);
 	free(u->buf);
 }
 
@@ -258,12 +219,12 @@ static void unpack_done(void *arg, bool dropped)
 
 	free(arg);
 	if (dropped) {
-		message_free(u.m);
+		api_free(u.m);
 		return;
 	}
 	c->work = NULL;
 	c->depth++;
-	deliver(c, u.m, u.len);
+	deliver(c, u.m, u.len, &u.err);
 	if (!c->dead)
 		call_read(c);
 	call_leave(c);
@@ -288,10 +249,11 @@ static void read_message(struct grpc_call *c)
 	if (len >= POOL_FROM) {
 		unpack_on_pool(c, buf, len);
 	} else {
-		ProtobufCMessage *m = message_unpack(c->type, buf, len);
+		struct sw_err err;
+		ProtobufCMessage *m = api_unpack(c->type, buf, len, &err);
 
 		free(buf);
-		deliver(c, m, len);
+		deliver(c, m, len, &err);
 	}
 }
 
