@@ -23,7 +23,7 @@ on_pretence() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
 	say "test manager and test engine instead of Docker's; containers are only pretended"
-	"$build/tests/swarm-testengine" "$d/engine.sock" lab:1 >"$d/engine.log" 2>&1 &
+	"$build/tests/swarm-testengine" --socket "$d/engine.sock" --image lab:1 >"$d/engine.log" 2>&1 &
 	pretend_pids="$!"
 	"$build/tests/swarm-testmanager" "$d" web 3 lab:1 sleep infinity >"$d/manager.log" 2>&1 &
 	local manager=$!

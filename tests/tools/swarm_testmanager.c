@@ -1,6 +1,7 @@
 /* swarm-testmanager DIR SERVICE REPLICAS IMAGE [ARG...]: the tests' manager as a program. Writes
  * DIR/addr and DIR/token, creates the service, and keeps DIR/nodes and DIR/tasks, tables for
  * people, up to date. SIGUSR1 removes the service. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,6 @@
 #include <swarm/mem.h>
 
 #include "testmanager.h"
-#include "tool.h"
 
 #define LOOK_NS sw_ms(100)
 
@@ -19,7 +19,7 @@ struct tool {
 	struct testmanager *tm;
 	const char *dir, *service;
 	struct sw_timer look;
-	uv_signal_t usr1;
+	uv_signal_t sig[3];
 	char *nodes, *tasks; /* as last written */
 };
 
@@ -93,27 +93,21 @@ static void on_look(void *arg)
 	sw_timer_arm(&t->look, LOOK_NS);
 }
 
-static void on_end(uv_signal_t *h, int signum)
+static void on_signal(uv_signal_t *h, int signum)
 {
 	struct tool *t = h->data;
 
-	(void)signum;
-	sw_loop_stop(t->loop);
-}
-
-static void on_usr1(uv_signal_t *h, int signum)
-{
-	struct tool *t = h->data;
-
-	(void)signum;
-	tm_service_remove(t->tm, t->service);
+	if (signum == SIGUSR1)
+		tm_service_remove(t->tm, t->service);
+	else
+		sw_loop_stop(t->loop);
 }
 
 int main(int argc, char **argv)
 {
 	struct sw_err err = SW_ERR_NONE;
 	struct tool t = {0};
-	struct tool_signals sig;
+	static const int signums[] = {SIGTERM, SIGINT, SIGUSR1};
 	struct tm_config cfg = {.orchestrate = true};
 	bool done = false;
 
@@ -134,17 +128,18 @@ int main(int argc, char **argv)
 			.args = (const char *const *)argv + 5,
 			.n_args = (size_t)(argc - 5),
 			.replicas = (unsigned)strtoul(argv[3], NULL, 10)});
-	tool_signals_start(&sig, sw_loop_uv(t.loop), on_end, &t);
-	uv_signal_init(sw_loop_uv(t.loop), &t.usr1);
-	t.usr1.data = &t;
-	uv_signal_start(&t.usr1, on_usr1, SIGUSR1);
+	for (int i = 0; i < 3; i++) {
+		uv_signal_init(sw_loop_uv(t.loop), &t.sig[i]);
+		t.sig[i].data = &t;
+		uv_signal_start(&t.sig[i], on_signal, signums[i]);
+	}
 	sw_timer_init(&t.look, t.loop, on_look, &t);
 	on_look(&t);
 	sw_loop_run(t.loop);
 
 	sw_timer_stop(&t.look);
-	tool_signals_close(&sig);
-	uv_close((uv_handle_t *)&t.usr1, NULL);
+	for (int i = 0; i < 3; i++)
+		uv_close((uv_handle_t *)&t.sig[i], NULL);
 	testmanager_close(t.tm, &done);
 	free(t.nodes);
 	free(t.tasks);
