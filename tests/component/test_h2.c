@@ -653,18 +653,17 @@ static void flood_without_reading_ends_the_connection(void **state)
 	assert_non_null(strstr(e->cl.err.msg, "HTTP/2"));
 }
 
-static void flood_of_settings_is_no_harm(void **state)
+static void flood_of_settings_ends_it_too(void **state)
 {
 	struct env *e = *state;
 
-	e->cfg.settings_flood = 200000;
+	e->cfg.settings_flood = 4000000;
 	e->cfg.never_read = true;
 	server(e);
 	dial_to(e, h2server_addr(e->srv), GUARD_MS);
-	loop_until(e->l, &e->cl.ready, GUARD_MS);
-	loop_for(e->l, 50);
-	if (!e->cl.closed)
-		hang_up(e);
+	loop_until(e->l, &e->cl.closed, GUARD_MS);
+	assert_true(sw_err_is(&e->cl.err, SW_TEMPORARY));
+	assert_non_null(strstr(e->cl.err.msg, "HTTP/2"));
 }
 
 static void goaway_open(void *arg, struct h2s_stream *st)
@@ -1122,7 +1121,7 @@ int main(void)
 		T(pings_are_answered_and_never_sent),
 		T(burst_of_pings_is_survived),
 		T(flood_without_reading_ends_the_connection),
-		T(flood_of_settings_is_no_harm),
+		T(flood_of_settings_ends_it_too),
 		T(goaway_lets_open_streams_finish),
 		T(resets_carry_their_code),
 		T(server_may_end_first),
