@@ -14,3 +14,5 @@ sw_test_program(bench_grpc ROOMS base uio api h2 wire LIBS ${h2_libs}
   SOURCES bench/bench_grpc.c lib/complete.c lib/h2server.c lib/testca.c)
 add_test(NAME bench_grpc COMMAND bench_grpc --quick)
 set_tests_properties(bench_grpc PROPERTIES LABELS bench TIMEOUT 120)
+sw_test_program(wire_probe ROOMS base uio api h2 wire SOURCES integration/wire_probe.c)
+sw_script(integration_wire TIMEOUT 300 COMMAND test_wire.sh $<TARGET_FILE:wire_probe>)
