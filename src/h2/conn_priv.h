@@ -80,7 +80,7 @@ struct h2_conn {
 	bool handshaken, ready, goaway, goaway_told;
 	uint32_t goaway_code;
 	char goaway_text[128];
-	char broken[128]; /* what the peer did wrong, in nghttp2's words */
+	char broken[128];  /* what the peer did wrong, in nghttp2's words */
 	bool want_close;   /* h2_conn_close() was called: silence until closed() */
 	bool ending;       /* handles are being closed */
 	struct sw_err err; /* why, cls 0: asked for */
