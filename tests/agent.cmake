@@ -9,6 +9,14 @@ sw_test(comp_agent LABEL component ROOMS ${agent_rooms} PRIVATE agent
   SOURCES component/test_agent.c lib/agentkit.c ${agent_fakes})
 sw_test(comp_agent_storm LABEL component ROOMS ${agent_rooms} PRIVATE agent
   SOURCES component/test_agent_storm.c lib/agentkit.c ${agent_fakes})
-foreach(t unit_do unit_status unit_reporter comp_agent comp_agent_storm)
+sw_test(unit_deps LABEL unit ROOMS ${agent_rooms} PRIVATE agent
+  SOURCES unit/test_deps.c lib/fakesource.c)
+# these two on the real store
+sw_test(comp_agent_store LABEL component ROOMS ${agent_rooms} LIBS PkgConfig::SQLITE
+  SOURCES component/test_agent_store.c lib/store_help.c lib/fakeexec.c lib/fakesource.c)
+sw_test(comp_agent_many LABEL component ROOMS ${agent_rooms} LIBS PkgConfig::SQLITE TIMEOUT 300
+  SOURCES component/test_agent_many.c lib/store_help.c lib/fakeexec.c lib/fakesource.c)
+foreach(t unit_do unit_status unit_reporter unit_deps comp_agent comp_agent_storm comp_agent_store
+    comp_agent_many)
   sw_doors(${t} executor)
 endforeach()

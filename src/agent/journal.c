@@ -13,6 +13,7 @@
 #include <swarm/store.h>
 #include <utlist.h>
 
+#define BATCH_MAX   1024 /* entries, and acknowledgements: some ms of packing */
 #define ACK_DELAY   sw_s(1)
 #define RETRY_FIRST sw_ms(500)
 #define RETRY_MAX   sw_s(30)
@@ -44,7 +45,8 @@ struct journal {
 	void *arg;
 	struct jentry *waiting; /* DL */
 	struct ack *acks;       /* DL */
-	struct batch *batch;    /* on its way */
+	size_t n_acks;
+	struct batch *batch; /* on its way */
 	struct sw_timer timer;
 	uint64_t retry_ns; /* 0: all is well */
 };
@@ -88,10 +90,15 @@ void journal_free(struct journal *j)
 {
 	if (!j)
 		return;
-	if (!j->batch)
+	for (;;) {
+		if (j->batch) {
+			j->batch->j = NULL;
+			j->batch = NULL;
+		}
 		journal_flush(j);
-	if (j->batch)
-		j->batch->j = NULL;
+		if (!j->batch)
+			break;
+	}
 	sw_timer_stop(&j->timer);
 	entries_free(j->waiting);
 	acks_free(j->acks);
@@ -113,7 +120,7 @@ static void rearm(struct journal *j)
 {
 	if (j->batch || j->retry_ns)
 		return; /* on_committed() or the running retry timer goes on */
-	if (j->waiting)
+	if (j->waiting || j->n_acks >= BATCH_MAX)
 		sw_timer_arm(&j->timer, 0);
 	else if (j->acks && !sw_timer_armed(&j->timer))
 		sw_timer_arm(&j->timer, ACK_DELAY);
@@ -162,6 +169,7 @@ void journal_acked(struct journal *j, const char *task_id, int64_t at_ns)
 	a->at_ns = at_ns;
 	memcpy(a->task_id, task_id, len);
 	DL_APPEND(j->acks, a);
+	j->n_acks++;
 	rearm(j);
 }
 
@@ -225,6 +233,22 @@ static void on_committed(void *arg, const struct sw_err *err)
 	rearm(j);
 }
 
+static void write_entry(struct store_batch *sb, const struct jentry *e)
+{
+	struct store_status row;
+	uint8_t *data;
+	char *ports;
+
+	if (!e->status) {
+		store_batch_delete(sb, e->task_id);
+		return;
+	}
+	status_row(e->status, &row, &data, &ports);
+	store_batch_status(sb, e->task_id, &row, e->cause);
+	free(data);
+	free(ports);
+}
+
 void journal_flush(struct journal *j)
 {
 	struct store_batch *sb;
@@ -235,27 +259,21 @@ void journal_flush(struct journal *j)
 		return;
 	sw_timer_stop(&j->timer);
 	sb = store_batch_new();
-	DL_FOREACH (j->waiting, e) {
-		e->slot->last = NULL;
-		if (e->status) {
-			struct store_status row;
-			uint8_t *data;
-			char *ports;
-
-			status_row(e->status, &row, &data, &ports);
-			store_batch_status(sb, e->task_id, &row, e->cause);
-			free(data);
-			free(ports);
-		} else {
-			store_batch_delete(sb, e->task_id);
-		}
-	}
-	DL_FOREACH (j->acks, a)
-		store_batch_acked(sb, a->task_id, a->at_ns);
-	acks_free(take(j->acks));
 	j->batch = xcalloc(1, sizeof(*j->batch));
 	j->batch->j = j;
-	j->batch->entries = take(j->waiting);
+	for (int n = 0; n < BATCH_MAX && (e = j->waiting); n++) {
+		DL_DELETE(j->waiting, e);
+		DL_APPEND(j->batch->entries, e);
+		write_entry(sb, e);
+		if (e->slot->last == e)
+			e->slot->last = NULL;
+	}
+	for (int n = 0; n < BATCH_MAX && (a = j->acks); n++) {
+		DL_DELETE(j->acks, a);
+		j->n_acks--;
+		store_batch_acked(sb, a->task_id, a->at_ns);
+		free(a);
+	}
 	store_commit(j->store, sb, on_committed, j->batch);
 }
 

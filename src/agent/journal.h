@@ -33,8 +33,8 @@ void journal_status(struct journal *j, struct journal_slot *slot, const char *ta
 void journal_delete(struct journal *j, struct journal_slot *slot, const char *task_id);
 /* Lazily: with the next batch, or in a second; forgotten if that fails. */
 void journal_acked(struct journal *j, const char *task_id, int64_t at_ns);
-/* Everything waiting goes into a batch now, so that a later store_commit() comes after it. Does
- * nothing while a batch is on its way or failed. */
+/* What waits goes into a batch now (up to a bound) and not a loop round later. Does nothing while
+ * a batch is on its way or failed. */
 void journal_flush(struct journal *j);
 bool journal_idle(const struct journal *j);
 bool journal_trouble(const struct journal *j); /* the last commit failed */

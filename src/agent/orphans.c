@@ -91,36 +91,77 @@ static struct orphans *ticket_end(struct ticket *t)
 
 /* ---- the listing */
 
-static bool has_named_one(const struct executor_found *f, size_t n, size_t self,
-	const char *task_id, const char *name)
-{
-	for (size_t i = 0; i < n; i++)
-		if (i != self && sw_streq(f[i].task_id, task_id) && sw_streq(f[i].name, name))
-			return true;
-	return false;
-}
+enum relation { OWN, OTHER_NAME, NO_TASK, UNLABELLED };
 
-/* Nobody's, or the second one of a task. */
-static bool is_orphan(
-	const struct orphans *o, const struct executor_found *f, size_t n, size_t i, bool *doubled)
+static enum relation relation(const struct orphans *o, const struct executor_found *f)
 {
 	sw_auto_free char *name = NULL;
 
-	*doubled = false;
-	if (sw_str_empty(f[i].task_id))
-		return false;
-	name = o->cfg.task_name(o->cfg.arg, f[i].task_id);
-	if (!name)
-		return true;
-	*doubled = !sw_streq(name, f[i].name) && has_named_one(f, n, i, f[i].task_id, name);
-	return *doubled;
+	if (sw_str_empty(f->task_id))
+		return UNLABELLED;
+	name = o->cfg.task_name(o->cfg.arg, f->task_id);
+	return !name ? NO_TASK : sw_streq(name, f->name) ? OWN : OTHER_NAME;
+}
+
+/* Tasks that have a container of their own name. */
+struct own {
+	UT_hash_handle hh;
+	const char *task_id;
+};
+
+static struct own *find_own(const struct orphans *o, const struct executor_found *f, size_t n)
+{
+	struct own *set = NULL, *e;
+
+	for (size_t i = 0; i < n; i++) {
+		if (relation(o, &f[i]) != OWN)
+			continue;
+		HASH_FIND_STR(set, f[i].task_id, e);
+		if (e)
+			continue;
+		e = xcalloc(1, sizeof(*e));
+		e->task_id = f[i].task_id;
+		HASH_ADD_KEYPTR(hh, set, e->task_id, strlen(e->task_id), e);
+	}
+	return set;
+}
+
+static void own_free(struct own *set)
+{
+	struct own *e, *next;
+
+	HASH_ITER (hh, set, e, next) {
+		HASH_DEL(set, e);
+		free(e);
+	}
+}
+
+static void suspect(struct orphans *o, const struct executor_found *f, bool doubled)
+{
+	struct suspect *s;
+
+	HASH_FIND_STR(o->suspects, f->container_id, s);
+	if (!s) {
+		size_t len = strlen(f->container_id);
+
+		s = xcalloc(1, sizeof(*s) + len + 1);
+		memcpy(s->container_id, f->container_id, len + 1);
+		s->task_id = xstrdup(f->task_id);
+		s->since_ns = sw_now(o->cfg.loop);
+		HASH_ADD_KEYPTR(hh, o->suspects, s->container_id, len, s);
+		log_notice("container without a task found", KS("container", s->container_id),
+			KS("name", f->name), KS("task", s->task_id),
+			KU("grace_s", o->cfg.grace_ns / SW_NS_PER_S));
+	}
+	s->seen = true;
+	s->doubled = doubled;
 }
 
 static void on_list(void *arg, const struct executor_found *f, size_t n, const struct sw_err *err)
 {
 	struct orphans *o = ticket_end(arg);
 	struct suspect *s, *next;
-	uint64_t now;
+	bool others = false;
 
 	if (!o)
 		return;
@@ -130,30 +171,26 @@ static void on_list(void *arg, const struct executor_found *f, size_t n, const s
 		sw_timer_arm(&o->timer, PERIOD);
 		return;
 	}
-	now = sw_now(o->cfg.loop);
 	for (s = o->suspects; s; s = s->hh.next)
 		s->seen = false;
 	for (size_t i = 0; i < n; i++) {
-		bool doubled;
+		enum relation rel = relation(o, &f[i]);
 
-		if (!is_orphan(o, f, n, i, &doubled))
-			continue;
-		HASH_FIND_STR(o->suspects, f[i].container_id, s);
-		if (!s) {
-			size_t len = strlen(f[i].container_id);
+		if (rel == NO_TASK)
+			suspect(o, &f[i], false);
+		others |= rel == OTHER_NAME;
+	}
+	if (others) { /* rare, so only then: whose task has its own container too? */
+		struct own *own = find_own(o, f, n), *e;
 
-			s = xcalloc(1, sizeof(*s) + len + 1);
-			memcpy(s->container_id, f[i].container_id, len + 1);
-			s->task_id = xstrdup(f[i].task_id);
-			s->since_ns = now;
-			HASH_ADD_KEYPTR(hh, o->suspects, s->container_id, len, s);
-			log_notice("container without a task found",
-				KS("container", s->container_id), KS("name", f[i].name),
-				KS("task", s->task_id),
-				KU("grace_s", o->cfg.grace_ns / SW_NS_PER_S));
+		for (size_t i = 0; i < n; i++) {
+			if (relation(o, &f[i]) != OTHER_NAME)
+				continue;
+			HASH_FIND_STR(own, f[i].task_id, e);
+			if (e)
+				suspect(o, &f[i], true);
 		}
-		s->seen = true;
-		s->doubled = doubled;
+		own_free(own);
 	}
 	HASH_ITER (hh, o->suspects, s, next)
 		if (!s->seen)

@@ -743,7 +743,7 @@ static void on_apply_timer(void *arg)
 			break;
 		}
 		a->phase = COMMIT;
-		journal_flush(w->journal); /* older statuses before newer assignments */
+		journal_flush(w->journal); /* shares the sync */
 		store_commit(w->store, take(a->batch), on_committed, a);
 		return;
 	case COMMIT:

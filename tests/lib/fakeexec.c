@@ -14,7 +14,7 @@ struct script {
 
 struct ftask {
 	UT_hash_handle hh;
-	char id[68];
+	char id[68], name[80];
 	struct fake_record rec;
 	struct script *scripts;
 	unsigned refuse;
@@ -108,6 +108,7 @@ static struct ftask *ftask(struct fakeexec *x, const char *id)
 	if (!t) {
 		t = xcalloc(1, sizeof(*t));
 		snprintf(t->id, sizeof(t->id), "%s", id);
+		snprintf(t->name, sizeof(t->name), "web.1.%s", id);
 		HASH_ADD_STR(x->tasks, id, t);
 	}
 	return t;
@@ -492,7 +493,7 @@ static void answer(void *arg)
 			if (t->rec.container != FC_NONE)
 				f[n++] =
 					(struct executor_found){.container_id = t->rec.container_id,
-						.name = "by-task",
+						.name = t->name,
 						.task_id = t->id,
 						.status = "",
 						.running = t->rec.container == FC_RUNNING};

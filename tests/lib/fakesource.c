@@ -11,8 +11,8 @@ struct known {
 	char id[80];
 	Pb__TaskStatus *st;
 	int highest;
-	bool assigned, dropped;
-	char states[4096];
+	bool assigned, dropped, named;
+	char *states;
 };
 
 struct foreign {
@@ -100,7 +100,7 @@ static struct known *known(struct fakesource *s, const char *id)
 static void learn(struct fakesource *s, const char *id, const Pb__TaskStatus *st)
 {
 	struct known *k = known(s, id);
-	size_t len;
+	char *states;
 
 	k->dropped |= !k->assigned;
 	if ((int)st->state < k->highest && !k->dropped)
@@ -109,9 +109,10 @@ static void learn(struct fakesource *s, const char *id, const Pb__TaskStatus *st
 		k->highest = st->state;
 	api_free(k->st);
 	k->st = (Pb__TaskStatus *)(void *)api_dup(&st->base);
-	len = strlen(k->states);
-	snprintf(k->states + len, sizeof(k->states) - len, "%s%s", len ? " " : "",
+	states = xasprintf("%s%s%s", k->states ? k->states : "", k->states ? " " : "",
 		api_state_name(st->state));
+	free(k->states);
+	k->states = states;
 }
 
 static void on_answer(void *arg)
@@ -316,6 +317,19 @@ struct fakesource *fakesource_new(struct sw_loop *l)
 	return s;
 }
 
+void fakesource_forget_requests(struct fakesource *s)
+{
+	for (unsigned i = 0; i < s->n_requests; i++) {
+		for (size_t j = 0; j < s->requests[i].n; j++) {
+			api_free((void *)(uintptr_t)s->requests[i].statuses[j]);
+			free((void *)(uintptr_t)s->requests[i].ids[j]);
+		}
+		free((void *)(uintptr_t)s->requests[i].statuses);
+		free((void *)(uintptr_t)s->requests[i].ids);
+	}
+	s->n_requests = 0;
+}
+
 void fakesource_free(struct fakesource *s)
 {
 	struct known *k, *knext;
@@ -326,18 +340,12 @@ void fakesource_free(struct fakesource *s)
 		return;
 	sw_timer_stop(&s->answer);
 	sw_timer_stop(&s->close);
-	for (unsigned i = 0; i < s->n_requests; i++) {
-		for (size_t j = 0; j < s->requests[i].n; j++) {
-			api_free((void *)(uintptr_t)s->requests[i].statuses[j]);
-			free((void *)(uintptr_t)s->requests[i].ids[j]);
-		}
-		free((void *)(uintptr_t)s->requests[i].statuses);
-		free((void *)(uintptr_t)s->requests[i].ids);
-	}
+	fakesource_forget_requests(s);
 	free(s->requests);
 	HASH_ITER (hh, s->known, k, knext) {
 		HASH_DEL(s->known, k);
 		api_free(k->st);
+		free(k->states);
 		free(k);
 	}
 	LL_FOREACH_SAFE(s->foreign, f, fnext)
@@ -424,34 +432,31 @@ void fakesource_keys(struct fakesource *s, uint64_t lamport)
 	s->ev.keys(s->arg, list, 1);
 }
 
-static bool names(const Pb__AssignmentsMessage *m, const char *id, bool remove)
-{
-	for (size_t i = 0; i < m->n_changes; i++) {
-		const Pb__Assignment *a = m->changes[i]->assignment;
-
-		if (a->item_case == PB__ASSIGNMENT__ITEM_TASK && a->task &&
-			(m->changes[i]->action != 0) == remove && strcmp(a->task->id, id) == 0)
-			return true;
-	}
-	return false;
-}
-
 void fakesource_send(struct fakesource *s, Pb__AssignmentsMessage *m)
 {
 	struct known *k, *next;
 	bool complete = m->type == PB__ASSIGNMENTS_MESSAGE__TYPE__COMPLETE;
 
+	HASH_ITER (hh, s->known, k, next)
+		k->named = false;
 	for (size_t i = 0; i < m->n_changes; i++) {
 		const Pb__Assignment *a = m->changes[i]->assignment;
+		bool remove =
+			m->changes[i]->action == PB__ASSIGNMENT_CHANGE__ASSIGNMENT_ACTION__REMOVE;
 
-		if (a->item_case == PB__ASSIGNMENT__ITEM_TASK && a->task)
-			known(s, a->task->id)->assigned = m->changes[i]->action == 0;
+		if (a->item_case != PB__ASSIGNMENT__ITEM_TASK || !a->task || (complete && remove))
+			continue;
+		k = known(s, a->task->id);
+		k->named = k->assigned = !remove;
+		k->dropped |= remove;
 	}
 	/* a task that is dropped and assigned again begins anew, and words of its first life may
 	 * still be on their way: nothing can be said about its order any more */
 	HASH_ITER (hh, s->known, k, next)
-		if (complete ? !names(m, k->id, false) : names(m, k->id, true))
-			k->dropped = true, k->assigned = false;
+		if (complete && !k->named) {
+			k->dropped = true;
+			k->assigned = false;
+		}
 	s->ev.assignments(s->arg, m);
 }
 
@@ -516,7 +521,7 @@ const char *fakesource_states(struct fakesource *s, const char *task_id)
 	struct known *k;
 
 	HASH_FIND_STR(s->known, task_id, k);
-	return k ? k->states : "";
+	return k && k->states ? k->states : "";
 }
 
 unsigned fakesource_went_back(struct fakesource *s)
@@ -550,7 +555,7 @@ Pb__Task *fake_task(const char *id, int desired, int state)
 	spec.container = &c;
 	t.spec = &spec;
 	st.state = (Pb__TaskState)state;
-	at.seconds = 1000;
+	at.seconds = (int64_t)(sw_wall_ns() / SW_NS_PER_S) - 1;
 	st.timestamp = &at;
 	t.status = &st;
 	return (Pb__Task *)(void *)api_dup(&t.base);

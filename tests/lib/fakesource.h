@@ -43,6 +43,7 @@ struct fake_request {
 };
 unsigned fakesource_requests(struct fakesource *s); /* sent so far */
 const struct fake_request *fakesource_request(struct fakesource *s, unsigned i);
+void fakesource_forget_requests(struct fakesource *s); /* none may be on its way */
 unsigned fakesource_max_in_flight(struct fakesource *s);
 /* What the manager knows: the last accepted status; NULL: none. */
 const Pb__TaskStatus *fakesource_status(struct fakesource *s, const char *task_id);
