@@ -50,10 +50,11 @@ static void dep_free(struct dep *e)
 
 static void set_clear(struct dep **set)
 {
-	struct dep *e, *next;
+	struct dep *e = *set, *next;
 
-	HASH_ITER (hh, *set, e, next) {
-		HASH_DEL(*set, e);
+	HASH_CLEAR(hh, *set); /* the elements stay linked */
+	for (; e; e = next) {
+		next = e->hh.next;
 		dep_free(e);
 	}
 }

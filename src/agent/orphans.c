@@ -128,10 +128,11 @@ static struct own *find_own(const struct orphans *o, const struct executor_found
 
 static void own_free(struct own *set)
 {
-	struct own *e, *next;
+	struct own *e = set, *next;
 
-	HASH_ITER (hh, set, e, next) {
-		HASH_DEL(set, e);
+	HASH_CLEAR(hh, set); /* the elements stay linked */
+	for (; e; e = next) {
+		next = e->hh.next;
 		free(e);
 	}
 }

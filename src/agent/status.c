@@ -187,8 +187,10 @@ static char *ports_json(const Pb__PortStatus *p)
 		free(s);
 		s = more;
 	}
-	s = xrealloc(s, strlen(s) + 2, 1);
-	return strcat(s, "]");
+	char *all = xasprintf("%s]", s);
+
+	free(s);
+	return all;
 }
 
 void status_row(const struct status *s, struct store_status *ret, uint8_t **data, char **ports)

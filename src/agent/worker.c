@@ -391,12 +391,13 @@ static void forget_again(struct worker *w, const char *id)
 static Pb__AssignmentsMessage *message_of_again(struct worker *w)
 {
 	Pb__AssignmentsMessage *m = xcalloc(1, sizeof(*m));
-	struct again *a, *next;
+	struct again *a = w->again, *next;
 
 	pb__assignments_message__init(m);
 	m->type = PB__ASSIGNMENTS_MESSAGE__TYPE__INCREMENTAL;
 	m->changes = xcalloc(HASH_COUNT(w->again), sizeof(Pb__AssignmentChange *));
-	HASH_ITER (hh, w->again, a, next) {
+	HASH_CLEAR(hh, w->again); /* the elements stay linked */
+	for (; a; a = next) {
 		Pb__AssignmentChange *c = xcalloc(1, sizeof(*c));
 		Pb__Assignment *as = xcalloc(1, sizeof(*as));
 
@@ -407,7 +408,7 @@ static Pb__AssignmentsMessage *message_of_again(struct worker *w)
 		as->item_case = PB__ASSIGNMENT__ITEM_TASK;
 		as->task = a->pb;
 		m->changes[m->n_changes++] = c;
-		HASH_DEL(w->again, a);
+		next = a->hh.next;
 		free(a);
 	}
 	return m;
@@ -438,9 +439,8 @@ static void apply_next(struct worker *w)
 	sw_timer_arm(&w->apply_timer, 0);
 }
 
-static void plan_free(struct apply *a, struct plan *p)
+static void plan_free(struct plan *p)
 {
-	HASH_DEL(a->plan, p);
 	api_free(p->pb);
 	api_task_unref(p->task);
 	status_unref(p->status);
@@ -450,10 +450,13 @@ static void plan_free(struct apply *a, struct plan *p)
 
 static void apply_free(struct apply *a)
 {
-	struct plan *p, *next;
+	struct plan *p = a->plan, *next;
 
-	HASH_ITER (hh, a->plan, p, next)
-		plan_free(a, p);
+	HASH_CLEAR(hh, a->plan); /* the elements stay linked */
+	for (; p; p = next) {
+		next = p->hh.next;
+		plan_free(p);
+	}
 	store_batch_free(a->batch);
 	message_free(a->m);
 	free(a);
@@ -466,8 +469,10 @@ static struct plan *plan_add(struct apply *a, const char *id, enum plan_kind kin
 	struct plan *p;
 
 	HASH_FIND_STR(a->plan, id, p);
-	if (p)
-		plan_free(a, p); /* twice in one message: the last one counts */
+	if (p) { /* twice in one message: the last one counts */
+		HASH_DEL(a->plan, p);
+		plan_free(p);
+	}
 	p = xcalloc(1, sizeof(*p));
 	p->kind = kind;
 	p->id = xstrdup(id);
