@@ -13,3 +13,5 @@ sw_test(component_store_full LABEL component ROOMS base store LIBS PkgConfig::SQ
 sw_test_program(bench_store ROOMS base store SOURCES bench/bench_store.c)
 add_test(NAME bench_store COMMAND bench_store --quick)
 set_tests_properties(bench_store PROPERTIES LABELS bench TIMEOUT 120)
+# hundreds of forked children: TSan's second of rest at every exit would be minutes
+set_tests_properties(component_store_faults PROPERTIES ENVIRONMENT "TSAN_OPTIONS=atexit_sleep_ms=0")

@@ -132,8 +132,7 @@ static int look(const struct store_db *db, bool *ret_created, struct sw_err *err
 	return r;
 }
 
-/* A new name survives a power cut only once its directory is synced. */
-static int sync_dir(const char *path, struct sw_err *err)
+int store_sync_dir(const char *path, struct sw_err *err)
 {
 	sw_auto_free char *copy = xstrdup(path);
 	const char *dir = dirname(copy);
@@ -225,7 +224,7 @@ static int file_id(const char *path, struct store_file_id *ret)
 
 static bool same_file(const char *path, const struct store_file_id *id)
 {
-	struct store_file_id now;
+	struct store_file_id now = {0};
 
 	return file_id(path, &now) == 0 && now.dev == id->dev && now.ino == id->ino;
 }
@@ -283,7 +282,7 @@ int store_db_open(struct store_db *db, const char *path, struct sw_err *err)
 	if (r == 0)
 		r = store_pragma_int(db, "PRAGMA page_size", &page, err);
 	if (r == 0 && created)
-		r = sync_dir(path, err);
+		r = store_sync_dir(path, err);
 	if (r < 0)
 		goto fail;
 	db->page_bytes = (int)page;

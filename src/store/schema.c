@@ -153,9 +153,9 @@ static int keep_copy(struct store_db *db, int64_t version, struct sw_err *err)
 	if (rc == SQLITE_OK) {
 		bk = sqlite3_backup_init(copy, "main", db->sql, "main");
 		if (bk) {
-			while ((rc = sqlite3_backup_step(bk, 1024)) == SQLITE_OK)
+			while (sqlite3_backup_step(bk, 1024) == SQLITE_OK)
 				;
-			rc = sqlite3_backup_finish(bk);
+			rc = sqlite3_backup_finish(bk); /* with the error of the steps */
 		} else {
 			rc = sqlite3_errcode(copy);
 		}
@@ -173,6 +173,8 @@ static int keep_copy(struct store_db *db, int64_t version, struct sw_err *err)
 		unlink(tmp);
 		return -EIO;
 	}
+	if (store_sync_dir(to, err) < 0)
+		return -EIO;
 	log_notice("database copied before upgrade", KS("copy", to), KI("schema", version));
 	return 0;
 }

@@ -82,11 +82,13 @@ struct op {
 	};
 };
 
+STAILQ_HEAD(ops, op);
+
 struct chunk; /* of a batch's memory */
 
 struct store_batch {
 	STAILQ_ENTRY(store_batch) next;
-	STAILQ_HEAD(, op) ops;
+	struct ops ops;
 	struct chunk *chunks;
 	struct sw_err
 		err; /* set while building: nothing of it is tried; set by commit: the result */
@@ -134,6 +136,8 @@ int store_db_open(struct store_db *db, const char *path, struct sw_err *err);
 void store_db_close(struct store_db *db, bool leave_journal);
 /* Still the files that were opened? A commit into an unlinked file would be lost in silence. */
 int store_db_intact(const struct store_db *db, struct sw_err *err);
+/* A new name survives a power cut only once its directory is synced. */
+int store_sync_dir(const char *path, struct sw_err *err);
 int store_lock(const char *path, int *ret_fd, struct sw_err *err);
 
 /* ---- schema.c */

@@ -251,7 +251,7 @@ int main(int argc, char **argv)
 	if (sw_loop_free(loop) < 0)
 		fail("loop not clean", NULL);
 	unlink(db);
-	strcat(db, ".lock");
+	snprintf(db, sizeof(db), "%s/agent.db.lock", dir);
 	unlink(db);
 	return rmdir(dir) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

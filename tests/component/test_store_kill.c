@@ -84,12 +84,11 @@ static int write_for_ever(int first, int out)
  * batch is there wholly or not at all, and in order. */
 static void test_kill_9(void **state)
 {
-	unsigned seed = (unsigned)time(NULL);
+	const char *given = getenv("SWARM_SEED");
+	unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
 	int durable = -1;
 
 	(void)state;
-	if (getenv("SWARM_SEED"))
-		seed = (unsigned)strtoul(getenv("SWARM_SEED"), NULL, 10);
 	print_message("           SWARM_SEED=%u\n", seed);
 	for (int round = 0; round < 30; round++) {
 		int wait_for = rand_r(&seed) % 60, fd[2], i, status, last, n = 0;
@@ -120,8 +119,10 @@ static void test_kill_9(void **state)
 		 * ours */
 		assert_string_equal(
 			sh_sql_mode(h.path, "PRAGMA integrity_check", SQLITE_OPEN_READWRITE), "ok");
-		last = atoi(sh_sql(
-			h.path, "SELECT max(CAST(substr(task_id, 2) AS INTEGER)) FROM tasks"));
+		last = (int)strtol(
+			sh_sql(h.path,
+				"SELECT max(CAST(substr(task_id, 2) AS INTEGER)) FROM tasks"),
+			NULL, 10);
 		if (last < durable)
 			fail_msg("%d was reported as durable, the last one there is %d", durable,
 				last);

@@ -245,15 +245,15 @@ static off_t size_of(const char *suffix)
  * gone the journal starts anew and the file shrinks to its limit. */
 static void test_long_reader(void **state)
 {
-	enum { MIB = 1 << 20 };
-	struct load l = {.total = 80, .in_flight = 4, .blob = MIB};
-	struct load after = {.total = 40, .in_flight = 1, .blob = MIB / 4};
+	static const int64_t MIB = 1 << 20;
+	struct load l = {.total = 80, .in_flight = 4, .blob = (size_t)MIB};
+	struct load after = {.total = 40, .in_flight = 1, .blob = (size_t)MIB / 4};
 	struct store_stats st;
 	struct person p;
 	const char *log;
 
 	(void)state;
-	l.mem = after.mem = calloc(1, MIB);
+	l.mem = after.mem = calloc(1, (size_t)MIB);
 	assert_non_null(l.mem);
 	p = start(patient);
 	assert_int_equal(sh_open(&h, NULL), 0);
@@ -266,12 +266,12 @@ static void test_long_reader(void **state)
 	assert_non_null(strstr(log, "journal keeps growing"));
 	assert_null(strstr(strstr(log, "journal keeps growing") + 1, "journal keeps growing"));
 	store_stats(h.store, &st);
-	assert_true(st.journal_bytes > 64 * MIB);
+	assert_true((int64_t)st.journal_bytes > 64 * MIB);
 	tell(&p);
 	hear(&p);
 	run_load(&after);
 	store_stats(h.store, &st);
-	assert_true(st.journal_bytes < 24 * MIB);
+	assert_true((int64_t)st.journal_bytes < 24 * MIB);
 	assert_true(size_of("-wal") <= 24 * MIB);
 	end(&p);
 	free(l.mem);

@@ -238,6 +238,7 @@ static void fill(int n)
 
 static void test_corrupt(void **state)
 {
+	const size_t page = 4096;
 	size_t n;
 	char *p;
 
@@ -246,9 +247,9 @@ static void test_corrupt(void **state)
 	fill(500);
 	sh_close(&h);
 	p = sh_slurp(h.path, &n);
-	assert_true(n > 20 * 4096);
+	assert_true(n > 20 * page);
 	/* a page in the middle overwritten: what quick_check is for */
-	memset(p + 9 * 4096, 0xa5, 4096);
+	memset(p + 9 * page, 0xa5, page);
 	sh_write(h.path, p, n);
 	refuse_untouched(h.path, "aside");
 	free(p);
@@ -461,6 +462,49 @@ static void test_table_dropped(void **state)
 	sh_put(&h, "x");
 }
 
+/* Damage that shows only while running: fatal, with the remedy. */
+static void test_damaged_while_running(void **state)
+{
+	struct store_batch *b;
+	struct store_task t = sh_task("t250");
+	struct sw_err err;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	must_open();
+	fill(500);
+	sh_close(&h);
+	must_open();
+	/* what the check read is still in memory: a change by somebody else makes us read again */
+	write_sql("UPDATE node SET hostname = 'changed'");
+	/* in a child: closing a descriptor of the file here would drop sqlite's locks */
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		static char junk[4096];
+		int fd = open(h.path, O_WRONLY | O_CLOEXEC);
+		struct stat st;
+
+		memset(junk, 0xa5, sizeof(junk));
+		if (fd < 0 || fstat(fd, &st) < 0)
+			_exit(1);
+		for (off_t at = 8192; at < st.st_size; at += 4096)
+			if (pwrite(fd, junk, 4096, at) != 4096)
+				_exit(1);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	b = store_batch_new();
+	store_batch_task(b, &t);
+	err = sh_commit(&h, b);
+	assert_int_equal(err.cls, SW_FATAL);
+	assert_non_null(strstr(err.msg, "task=t250"));
+	assert_non_null(strstr(err.msg, "damaged: stop the agent"));
+	assert_non_null(strstr(err.msg, h.path));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -483,6 +527,7 @@ int main(void)
 		T(test_database_moved),
 		T(test_journal_moved),
 		T(test_table_dropped),
+		T(test_damaged_while_running),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
