@@ -11,7 +11,8 @@ sw_test(component_store_kill LABEL component TIMEOUT 300 ROOMS base store LIBS P
 sw_test(component_store_full LABEL component ROOMS base store LIBS PkgConfig::SQLITE
   SOURCES component/test_store_full.c ${store_lib})
 sw_test_program(bench_store ROOMS base store SOURCES bench/bench_store.c)
-add_test(NAME bench_store COMMAND bench_store --quick)
-set_tests_properties(bench_store PROPERTIES LABELS bench TIMEOUT 120)
+add_test(NAME ${SWARM_TEST_PREFIX}bench_store COMMAND bench_store --quick)
+set_tests_properties(${SWARM_TEST_PREFIX}bench_store PROPERTIES LABELS bench TIMEOUT 120)
 # hundreds of forked children: TSan's second of rest at every exit would be minutes
-set_tests_properties(component_store_faults PROPERTIES ENVIRONMENT "TSAN_OPTIONS=atexit_sleep_ms=0")
+set_tests_properties(${SWARM_TEST_PREFIX}component_store_faults PROPERTIES
+  ENVIRONMENT "TSAN_OPTIONS=atexit_sleep_ms=0")
