@@ -139,6 +139,7 @@ static void on_executor_changed(void *arg)
 	if (a->phase != RUNNING)
 		return;
 	describe(a);
+	worker_retry(a->worker);
 	orphans_look(a->orphans);
 }
 

@@ -151,10 +151,12 @@ static void on_timer(void *arg)
 	task_start(arg);
 }
 
-void task_retry_now(struct task *t)
+void task_retry_soon(struct task *t, uint64_t within_ns)
 {
-	if (sw_timer_armed(&t->timer) && !t->removing)
-		sw_timer_arm(&t->timer, 0);
+	uint64_t now = sw_now(worker_loop(t->w)), d = sw_random(within_ns);
+
+	if (sw_timer_armed(&t->timer) && t->timer.at_ns > now + d)
+		sw_timer_arm(&t->timer, d);
 }
 
 /* ---- operations */

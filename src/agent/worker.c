@@ -19,6 +19,7 @@
 #define SLICE       128 /* tasks per loop round: some ms */
 #define RETRY_FIRST sw_ms(500)
 #define RETRY_MAX   sw_s(30)
+#define RETRY_SOON  sw_ms(500)
 
 enum plan_kind { PLAN_NONE, PLAN_ADD, PLAN_UPDATE, PLAN_RESOLVE, PLAN_READD, PLAN_REMOVE };
 
@@ -691,6 +692,8 @@ static void finish(struct worker *w)
 				task_open_gate(t);
 		}
 	}
+	log_debug("assignments applied", KB("complete", a->complete),
+		KU("named", HASH_COUNT(a->plan)), KU("written", a->n_writes));
 	if (a->token)
 		w->ev.applied(w->arg, a->token, a->complete);
 	apply_free(a);
@@ -705,7 +708,7 @@ static void apply_deps(struct worker *w, struct apply *a)
 	if (a->m && deps_apply(w->deps, a->m))
 		HASH_ITER (hh, w->tasks, t, next)
 			if (task_needs_deps(t->pb))
-				task_retry_now(t);
+				task_retry_soon(t, 0);
 	message_free(take(a->m));
 }
 
@@ -822,6 +825,14 @@ bool worker_durable(const struct worker *w)
 bool worker_trouble(const struct worker *w)
 {
 	return journal_trouble(w->journal) || (w->apply && w->apply->retry_ns);
+}
+
+void worker_retry(struct worker *w)
+{
+	struct task *t, *next;
+
+	HASH_ITER (hh, w->tasks, t, next)
+		task_retry_soon(t, RETRY_SOON);
 }
 
 void worker_free(struct worker *w)

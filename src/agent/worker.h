@@ -56,6 +56,8 @@ void worker_hurry(struct worker *w);
 bool worker_quiet(const struct worker *w);   /* no operation is running */
 bool worker_durable(const struct worker *w); /* nothing waits for the disk */
 bool worker_trouble(const struct worker *w);
+/* The engine is back: nobody sits out the delay of a failure before. */
+void worker_retry(struct worker *w);
 void worker_free(struct worker *w); /* quiet */
 
 struct task *worker_find(const struct worker *w, const char *task_id);
@@ -102,7 +104,8 @@ void task_update(struct task *t, struct api_task *pb);
 void task_open_gate(struct task *t);
 /* The removing mark is durable: the container goes, then the row. */
 void task_remove(struct task *t);
-void task_retry_now(struct task *t); /* a reason to hope: dependencies arrived */
+/* A reason to hope: what waits for its next try has it within @within_ns. */
+void task_retry_soon(struct task *t, uint64_t within_ns);
 void task_stop(struct task *t);
 void task_hurry(struct task *t);
 void task_durable(struct task *t, struct status *s);

@@ -261,6 +261,22 @@ static void test_update_during_the_retry_wait(void **state)
 	assert_int_equal(r->n[F_PREPARE], 2); /* and the old timer started nothing */
 }
 
+static void test_engine_is_back(void **state)
+{
+	struct kit *k = *state;
+	struct executor *x = fakeexec_executor(k->x);
+
+	kit_up(k);
+	fakeexec_default(
+		k->x, F_PREPARE, &(struct fake_script){.cls = SW_TEMPORARY, .text = "engine away"});
+	kit_assign(k, true, "t1", RUNNING, ASSIGNED);
+	sw_fake_advance(k->loop, sw_s(200)); /* the delay is at its 30 s */
+	fakeexec_default(k->x, F_PREPARE, NULL);
+	x->changed(x->changed_arg);
+	kit_ms(k, 600);
+	assert_int_equal(kit_state(k, "t1"), RUNNING);
+}
+
 static void test_controller_refused(void **state)
 {
 	struct kit *k = *state;
@@ -1141,6 +1157,7 @@ int main(void)
 		T(test_lower_desired_is_not_even_stored),
 		T(test_retry_backoff),
 		T(test_update_during_the_retry_wait),
+		T(test_engine_is_back),
 		T(test_controller_refused),
 		T(test_controller_not_yet),
 		T(test_empty_messages),
