@@ -14,3 +14,8 @@ target_include_directories(sw_testmanager PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/lib
 sw_doors(sw_testmanager base api)
 target_link_libraries(sw_testmanager PRIVATE sw_flags
   PUBLIC sw_base sw_api PkgConfig::SSL PkgConfig::NGHTTP2 PkgConfig::UV)
+set(node_kit lib/nodekit.c lib/looptest.c)
+sw_test(component_join LABEL component ROOMS base uio api h2 wire session
+  LIBS sw_testmanager PkgConfig::SSL SOURCES component/test_join.c ${node_kit})
+sw_test(component_dispatch LABEL component ROOMS base uio api h2 wire session
+  LIBS sw_testmanager PkgConfig::SSL SOURCES component/test_dispatch.c ${node_kit})

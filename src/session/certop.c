@@ -43,6 +43,30 @@ static const struct step table[] = {
 
 /* ---- helpers */
 
+/* What certop_done() waits for: the connection and the pool. */
+static void maybe_gone(struct certop *op)
+{
+	void (*gone)(void *) = op->gone;
+
+	if (!gone || op->call || op->work || sw_timer_armed(&op->poll_timer))
+		return;
+	op->gone = NULL;
+	gone(op->gone_arg);
+}
+
+static void on_maybe_gone(void *arg)
+{
+	maybe_gone(arg);
+}
+
+static void on_call_gone(void *arg)
+{
+	struct certop *op = arg;
+
+	op->call = NULL;
+	maybe_gone(op);
+}
+
 static void forget_request(struct certop *op)
 {
 	sw_wipe_str(take(op->pending.key));
@@ -99,6 +123,18 @@ static void call_failed(struct certop *op, const struct sw_err *err, const char 
 	e.cls = SW_TEMPORARY;
 	sw_err_wrap(&e, "%s at %s", what, op->manager_addr);
 	steps_done(&op->steps, &e);
+}
+
+/* Managers that we cannot verify: our root may be older than theirs. Once per run. */
+static bool reroot(struct certop *op, const struct sw_err *err)
+{
+	if (op->mode != CERTOP_RENEW || op->rerooted || err->domain != SW_E_TLS ||
+		err->cls == SW_TEMPORARY)
+		return false;
+	op->rerooted = true;
+	op->why_reroot = *err;
+	steps_jump(&op->steps, REROOT);
+	return true;
 }
 
 /* malloc'd text of at most PKI_PEM_MAX bytes, or NULL. */
@@ -217,11 +253,13 @@ static void on_root_saved(void *arg, bool dropped)
 	struct root_job *j = arg;
 	struct certop *op = j->op;
 
-	if (dropped) {
+	(void)dropped; /* never: who closes waits for it */
+	op->work = NULL;
+	if (op->gone) {
 		root_job_free(j);
+		maybe_gone(op);
 		return;
 	}
-	op->work = NULL;
 	if (j->err.cls) {
 		observe(op, false);
 		sw_err_wrap(&j->err, "root certificate from %s", op->manager_addr);
@@ -277,13 +315,15 @@ static void on_key(void *arg, bool dropped)
 	struct key_job *j = arg;
 	struct certop *op = j->op;
 
-	if (dropped) {
+	(void)dropped;
+	op->work = NULL;
+	if (op->gone) {
 		sw_wipe_str(j->key);
 		free(j->csr);
 		free(j);
+		maybe_gone(op);
 		return;
 	}
-	op->work = NULL;
 	op->pending.key = j->key;
 	op->pending.csr = j->csr;
 	steps_done(&op->steps, &j->err);
@@ -326,6 +366,8 @@ static void issue_refused(struct certop *op, const struct sw_err *err)
 		steps_done(&op->steps, &e);
 		return;
 	}
+	if (reroot(op, err))
+		return;
 	observe(op, false);
 	call_failed(op, err, "requesting a certificate");
 }
@@ -414,6 +456,8 @@ static void poll_failed(struct certop *op, const struct sw_err *err)
 		poll_again(op);
 		return;
 	}
+	if (reroot(op, err))
+		return;
 	if (is_grpc(err, GRPC_NOT_FOUND)) /* the node object was removed meanwhile: start over */
 		forget_request(op);
 	observe(op, false);
@@ -587,12 +631,14 @@ static void stored(struct certop *op, struct store_job *j)
 static void on_stored(void *arg, bool dropped)
 {
 	struct store_job *j = arg;
+	struct certop *op = j->op;
 
-	if (!dropped) {
-		j->op->work = NULL;
-		stored(j->op, j);
-	}
+	(void)dropped;
+	op->work = NULL;
+	if (!op->gone)
+		stored(op, j);
 	store_job_free(j);
+	maybe_gone(op);
 }
 
 static void start_store(struct steps *s)
@@ -673,17 +719,15 @@ void certop_done(struct certop *op, void (*gone)(void *arg), void *arg)
 {
 	steps_kill(&op->steps);
 	sw_timer_stop(&op->poll_timer);
-	sw_work_drop(take(op->work));
 	forget_request(op);
 	forget_results(op);
 	free(take(op->manager_id));
 	free(take(op->manager_addr));
-	if (op->call) {
-		ca_call_cancel(take(op->call), gone, arg);
-		return;
-	}
-	/* nothing left: still from the loop */
-	sw_timer_init(&op->poll_timer, op->loop, gone, arg);
+	op->gone = gone;
+	op->gone_arg = arg;
+	/* what the pool writes gets finished: whoever comes next must not meet half of it */
+	ca_call_cancel(op->call, on_call_gone, op);
+	sw_timer_init(&op->poll_timer, op->loop, on_maybe_gone, op);
 	sw_timer_arm(&op->poll_timer, 0);
 }
 

@@ -64,6 +64,8 @@ struct certop {
 	struct ca_call *call;
 	struct sw_work *work;
 	struct sw_timer poll_timer;
+	void (*gone)(void *arg); /* being closed */
+	void *gone_arg;
 };
 
 void certop_init(struct certop *op, struct sw_loop *l);
@@ -72,8 +74,8 @@ static inline bool certop_running(const struct certop *op)
 {
 	return steps_running(&op->steps);
 }
-/* Stops a run silently, forgets and wipes everything; @gone (from the loop) when no connection is
- * left. */
+/* Stops a run silently, forgets and wipes everything; @gone (from the loop) when no connection and
+ * no work on the pool is left. */
 void certop_done(struct certop *op, void (*gone)(void *arg), void *arg);
 /* The error of the last run's end tells more with this: the manager that was asked, "" if none. */
 const char *certop_manager(const struct certop *op);

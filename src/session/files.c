@@ -1,5 +1,6 @@
 #include "files.h"
 #include "pki.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,11 +12,12 @@
 #include <swarm/session.h>
 #include <sys/stat.h>
 
-#define CERT_DIR  "certificates"
-#define ROOT_FILE "swarm-root-ca.crt"
-#define CERT_FILE "swarm-node.crt"
-#define KEY_FILE  "swarm-node.key"
-#define TEMP_CERT ".swarm-node.crt"
+#define CERT_DIR    "certificates"
+#define ROOT_FILE   "swarm-root-ca.crt"
+#define CERT_FILE   "swarm-node.crt"
+#define KEY_FILE    "swarm-node.key"
+#define TEMP_PREFIX ".tmp-"
+#define TEMP_CERT   ".swarm-node.crt"
 
 static int fail(struct sw_err *err, const char *what, const char *path)
 {
@@ -121,7 +123,8 @@ static int write_atomic(
 	char tmp[32];
 	int fd;
 
-	snprintf(tmp, sizeof(tmp), ".tmp-%016llx", (unsigned long long)sw_random(UINT64_MAX));
+	snprintf(
+		tmp, sizeof(tmp), TEMP_PREFIX "%016llx", (unsigned long long)sw_random(UINT64_MAX));
 	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return fail(err, "cannot create a file for certificates file", name);
@@ -195,6 +198,25 @@ static int load_pair(int dir, struct node_files *f, struct sw_err *err)
 	return 0;
 }
 
+/* Files of a write that a crash interrupted. */
+static void sweep(int dir)
+{
+	int fd = dup(dir);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	rewinddir(d);
+	while ((e = readdir(d)))
+		if (sw_starts_with(e->d_name, TEMP_PREFIX))
+			(void)unlinkat(dir, e->d_name, 0);
+	(void)closedir(d);
+}
+
 int files_load(const char *state_dir, struct node_files *ret, struct sw_err *err)
 {
 	sw_auto_close int dir = -1;
@@ -206,6 +228,7 @@ int files_load(const char *state_dir, struct node_files *ret, struct sw_err *err
 	dir = open_certs(state_dir, err);
 	if (dir < 0)
 		return dir;
+	sweep(dir);
 	r = read_text(dir, ROOT_FILE, &f.root, err);
 	if (r == 0 && (r = load_pair(dir, &f, err)) < 0)
 		sw_err_wrap(err,

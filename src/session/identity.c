@@ -57,16 +57,17 @@ struct identity {
 	unsigned renew_failures;
 	bool forced, expect_worker, check_root;
 
-	char trouble[SW_ERR_MSG_MAX];
+	char trouble[SW_ERR_MSG_MAX + 64];
 	uint64_t trouble_logged_ns;
 	struct root_save *saving; /* the last one started */
 
-	bool closing;
+	bool closing, op_gone;
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
 
 static void rearm(struct identity *id);
+static void maybe_closed(struct identity *id);
 
 /* ---- trouble: text for people, logged at most once a minute */
 
@@ -285,11 +286,14 @@ static void on_loaded(void *arg, bool dropped)
 {
 	struct load_job *j = arg;
 
-	if (!dropped) {
-		j->id->load = NULL;
-		loaded(j->id, j);
-	}
+	struct identity *id = j->id;
+
+	(void)dropped; /* never: who closes waits for it */
+	id->load = NULL;
+	if (!id->closing)
+		loaded(id, j);
 	load_job_free(j);
+	maybe_closed(id);
 }
 
 void identity_start(struct identity *id)
@@ -497,7 +501,6 @@ void identity_check_root(struct identity *id)
 struct root_save {
 	struct identity *id;
 	char *state_dir, *pem;
-	struct sw_work *work;
 	struct root_save *again; /* a newer one came meanwhile */
 	struct sw_err err;
 };
@@ -521,7 +524,7 @@ static void on_root_written(void *arg, bool dropped);
 static void root_save_start(struct identity *id, struct root_save *j)
 {
 	id->saving = j;
-	j->work = sw_work(id->loop, root_save_run, on_root_written, j);
+	sw_work(id->loop, root_save_run, on_root_written, j);
 }
 
 static void on_root_written(void *arg, bool dropped)
@@ -533,17 +536,14 @@ static void on_root_written(void *arg, bool dropped)
 		log_err("the swarm's new root certificate could not be stored, it is used all the "
 			"same",
 			KERR(&j->err));
+	(void)dropped;
 	root_save_free(j);
-	if (dropped) {
-		if (again)
-			root_save_free(again);
-		return;
-	}
 	id->saving = NULL;
 	if (again) /* in order, so that the newest one stays */
 		root_save_start(id, again);
-	else
+	else if (!id->closing)
 		tell_changed(id);
+	maybe_closed(id);
 }
 
 static void save_root(struct identity *id)
@@ -652,12 +652,14 @@ int identity_new(struct identity **ret, const struct identity_config *cfg,
 	return 0;
 }
 
-static void on_op_gone(void *arg)
+/* What identity_close() waits for: the operation, and whatever the pool reads or writes. */
+static void maybe_closed(struct identity *id)
 {
-	struct identity *id = arg;
 	void (*closed)(void *) = id->closed;
 	void *closed_arg = id->closed_arg;
 
+	if (!id->closing || !id->op_gone || id->load || id->saving)
+		return;
 	sw_timer_stop(&id->timer);
 	tls_creds_unref(id->creds);
 	tls_issuer_done(&id->issuer);
@@ -672,15 +674,22 @@ static void on_op_gone(void *arg)
 		closed(closed_arg);
 }
 
+static void on_op_gone(void *arg)
+{
+	struct identity *id = arg;
+
+	id->op_gone = true;
+	maybe_closed(id);
+}
+
 void identity_close(struct identity *id, void (*closed)(void *arg), void *arg)
 {
+	if (id->closing)
+		return;
 	id->closing = true;
 	id->closed = closed;
 	id->closed_arg = arg;
 	sw_timer_stop(&id->timer);
-	sw_work_drop(take(id->load));
-	if (id->saving) /* what is being written gets finished */
-		sw_work_drop(take(id->saving)->work);
 	certop_done(&id->op, on_op_gone, id);
 }
 

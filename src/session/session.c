@@ -192,8 +192,8 @@ static bool on_assignments(void *arg, const ProtobufCMessage *msg)
 	if (m->type == PB__ASSIGNMENTS_MESSAGE__TYPE__INCREMENTAL)
 		sw_backoff_reset(&s->reopen_backoff);
 	s->busy = true;
-	s->ev.assignments(s->arg, (Pb__AssignmentsMessage *)api_dup(msg));
-	return false; /* until it is done with */
+	s->ev.assignments(s->arg, (Pb__AssignmentsMessage *)grpc_take(s->assignments));
+	return !s->busy; /* read on when it is done with, which may be already */
 }
 
 static void on_assignments_end(void *arg, const struct sw_err *err)

@@ -470,7 +470,7 @@ static void status_reply(struct testmanager *m, struct h2s_stream *st, struct tn
 	static char other[] = "-----BEGIN CERTIFICATE REQUEST-----\n";
 
 	s.state = (Pb__IssuanceStatus__State)n->cert_state;
-	s.err = n->issue_err ? n->issue_err : "";
+	s.err = n->issue_err ? n->issue_err : (char *)"";
 	c.role = (Pb__NodeRole)n->role;
 	c.csr = (ProtobufCBinaryData){strlen(n->csr), (uint8_t *)n->csr};
 	c.certificate = (ProtobufCBinaryData){n->cert ? strlen(n->cert) : 0, (uint8_t *)n->cert};

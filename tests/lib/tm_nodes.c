@@ -134,7 +134,7 @@ static void send_session(struct testmanager *m, struct tstream *st)
 	spec.membership = PB__NODE_SPEC__MEMBERSHIP__ACCEPTED;
 	spec.availability = (Pb__NodeSpec__Availability)n->availability;
 	status.state = n->ready ? PB__NODE_STATUS__STATE__READY : PB__NODE_STATUS__STATE__DOWN;
-	status.addr = "127.0.0.1";
+	status.addr = (char *)"127.0.0.1";
 	issuance.state = (Pb__IssuanceStatus__State)n->cert_state;
 	cert.role = (Pb__NodeRole)n->role;
 	cert.csr = (ProtobufCBinaryData){n->csr ? strlen(n->csr) : 0, (uint8_t *)n->csr};
@@ -156,7 +156,7 @@ static void send_session(struct testmanager *m, struct tstream *st)
 
 		pb__weighted_peer__init(&wp[k]);
 		pb__peer__init(&peer[k]);
-		peer[k].node_id = m->list_given ? "other" : m->mgr[i].id;
+		peer[k].node_id = m->list_given ? (char *)"other" : m->mgr[i].id;
 		peer[k].addr = m->list_given ? m->listed[i] : (char *)h2server_addr(m->mgr[i].srv);
 		for (unsigned g = 0; m->list_given && g < m->n_mgr; g++)
 			if (strcmp(h2server_addr(m->mgr[g].srv), m->listed[i]) == 0)
@@ -170,7 +170,7 @@ static void send_session(struct testmanager *m, struct tstream *st)
 	if (m->lamport) {
 		for (unsigned i = 0; i < 3; i++) {
 			pb__encryption_key__init(&key[i]);
-			key[i].subsystem = "networking:gossip";
+			key[i].subsystem = (char *)"networking:gossip";
 			key[i].key = (ProtobufCBinaryData){16, (uint8_t *)key_bytes};
 			key[i].lamport_time = m->lamport + i;
 			keys[i] = &key[i];

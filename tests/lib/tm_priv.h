@@ -106,7 +106,7 @@ struct tsub {
 	struct tm_logs stats;
 	char *text;
 	size_t len;
-	char last_error[128];
+	char last_error[256];
 };
 
 struct tfault {

@@ -80,7 +80,7 @@ static void create(struct testmanager *m, struct tservice *s, uint64_t slot)
 	ann.name = s->name;
 	status.timestamp = &now;
 	status.state = PB__TASK_STATE__ASSIGNED;
-	status.message = "scheduler assigned task to node";
+	status.message = (char *)"scheduler assigned task to node";
 	t.id = id;
 	t.meta = &meta;
 	t.spec = s->spec;

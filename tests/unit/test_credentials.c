@@ -299,7 +299,9 @@ static void crash_after_temp_certificate(void **state)
 	put(f, "swarm-node.crt", f->cert);
 	put(f, "swarm-node.key", f->key);
 	put(f, ".swarm-node.crt", f->cert2);
+	put(f, ".tmp-0123456789abcdef", "half a ke");
 	assert_int_equal(files_load(f->dir, &n, NULL), 0);
+	assert_null(get(f, ".tmp-0123456789abcdef"));
 	assert_string_equal(n.cert, f->cert);
 	assert_string_equal(n.key, f->key);
 	node_files_done(&n);
