@@ -76,7 +76,8 @@ void identity_close(struct identity *id, void (*closed)(void *arg), void *arg);
 /* Valid from ready() on; borrowed until closed. */
 const char *identity_node_id(const struct identity *id);
 const char *identity_cluster_id(const struct identity *id);
-const char *identity_role(const struct identity *id); /* "swarm-worker" */
+/* "swarm-worker"; borrowed until the next changed(). */
+const char *identity_role(const struct identity *id);
 /* Credentials for a new connection; a reference for the caller. */
 struct tls_creds *identity_creds(struct identity *id);
 /* Fills @ret (initialised) with fields the identity owns. */

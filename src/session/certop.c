@@ -564,7 +564,7 @@ static void start_poll(struct steps *s)
 
 struct store_job {
 	struct certop *op;
-	char *state_dir, *root, *cert, *key, *node_id;
+	char *state_dir, *root, *cert, *key, *node_id, *cluster_id;
 	bool first;
 	bool unknown_root, is_manager;
 	struct sw_err err;
@@ -577,6 +577,7 @@ static void store_job_free(struct store_job *j)
 	free(j->cert);
 	sw_wipe_str(j->key);
 	free(j->node_id);
+	free(j->cluster_id);
 	free(j);
 }
 
@@ -590,6 +591,10 @@ static void store_run(void *arg)
 	if (strcmp(s.node_id, j->node_id) != 0)
 		sw_err_set(&j->err, SW_FATAL, -EBADMSG,
 			"the certificate is one of node %s, not of %s", s.node_id, j->node_id);
+	else if (j->cluster_id && strcmp(s.cluster_id, j->cluster_id) != 0)
+		sw_err_set(&j->err, SW_FATAL, -EBADMSG,
+			"the certificate is one of cluster %s, not of %s", s.cluster_id,
+			j->cluster_id);
 	else if (sw_starts_with(s.cluster_id, "FIPS."))
 		sw_err_set(&j->err, SW_FATAL, -EPERM,
 			"node is not FIPS-enabled but cluster requires FIPS");
@@ -652,6 +657,7 @@ static void start_store(struct steps *s)
 	j->cert = xstrdup(op->pending.cert);
 	j->key = xstrdup(op->pending.key);
 	j->node_id = xstrdup(op->mode == CERTOP_RENEW ? op->node_id : op->pending.node_id);
+	j->cluster_id = op->mode == CERTOP_RENEW ? xstrdup(op->cluster_id) : NULL;
 	j->first = op->mode == CERTOP_JOIN;
 	op->work = sw_work(op->loop, store_run, on_stored, j);
 }

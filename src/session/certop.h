@@ -38,9 +38,9 @@ struct certop {
 	const char *state_dir;
 	const char *token;
 	Pb__NodeSpec__Availability availability;
-	const char *root;       /* the bundle in force, NULL: none */
-	const char *cert, *key; /* the pair in force, NULL: none */
-	const char *node_id;    /* of that pair */
+	const char *root;                 /* the bundle in force, NULL: none */
+	const char *cert, *key;           /* the pair in force, NULL: none */
+	const char *node_id, *cluster_id; /* of that pair */
 	/* results; the owner takes what is not NULL. A root may be there after a failure too: it is
 	 * already on disk then */
 	struct {

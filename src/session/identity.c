@@ -139,9 +139,15 @@ static int adopt_pair(struct identity *id, char *cert, char *key, struct sw_err 
 	}
 	free(id->cert);
 	sw_wipe_str(id->key);
-	pki_subject_done(&id->subject);
 	id->cert = cert;
 	id->key = key;
+	if (id->subject.node_id) { /* the same, and lent out until we are closed */
+		free(s.node_id);
+		free(s.cluster_id);
+		s.node_id = id->subject.node_id;
+		s.cluster_id = id->subject.cluster_id;
+		free(id->subject.role);
+	}
 	id->subject = s;
 	choose_renewal(id);
 	return make_creds(id, err);
@@ -318,6 +324,7 @@ static void run(struct identity *id, enum certop_mode mode, steps_end_cb *end)
 	id->op.cert = id->cert;
 	id->op.key = id->key;
 	id->op.node_id = id->subject.node_id;
+	id->op.cluster_id = id->subject.cluster_id;
 	certop_run(&id->op, mode, end, id);
 }
 

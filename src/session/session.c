@@ -363,8 +363,15 @@ static void on_updated(void *arg, const ProtobufCMessage *resp, const struct sw_
 {
 	struct update *u = arg;
 
+	struct sw_err gone;
+
 	(void)resp;
 	u->call = NULL;
+	if (err && u->s->ending &&
+		err->cls == SW_CANCELLED) { /* we closed the connection under it */
+		sw_err_set(&gone, SW_TEMPORARY, -ENOTCONN, "the session with the manager was lost");
+		err = &gone;
+	}
 	/* a status of a foreign task concerns that status only; else first mark the session, so
 	 * that the caller's next try does not go into it */
 	if (err && !(err->domain == SW_E_GRPC && err->code == GRPC_PERMISSION_DENIED &&

@@ -575,7 +575,7 @@ static void close_at_any_moment(void **state)
 	nk_identity_close(&k);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
@@ -613,5 +613,7 @@ int main(void)
 		T(close_at_any_moment),
 	};
 
+	if (argc > 1) /* one of them, by name */
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
