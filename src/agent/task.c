@@ -89,10 +89,13 @@ static void log_progress(const struct task *t, int before)
 	if (pb->state == PB__TASK_STATE__RUNNING)
 		log_info("task started", KS("task", t->id), KS("container", cid),
 			KU("took_ms", took));
-	else if (api_state_final(pb->state))
+	else if (api_state_final(pb->state) && *cid)
 		log_info("task finished", KS("task", t->id), KS("state", api_state_name(pb->state)),
-			KI("exit_code", pb->runtime_status_case ? pb->container->exit_code : 0),
-			KS("reason", pb->err), KS("container", cid));
+			KI("exit_code", pb->container->exit_code), KS("reason", pb->err),
+			KS("container", cid));
+	else if (api_state_final(pb->state)) /* it never came to a container */
+		log_info("task finished", KS("task", t->id), KS("state", api_state_name(pb->state)),
+			KS("reason", pb->err));
 	else
 		log_debug(
 			"task goes on", KS("task", t->id), KS("state", api_state_name(pb->state)));
