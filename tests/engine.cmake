@@ -7,3 +7,5 @@ sw_test(component_http LABEL component ROOMS base uio http LIBS sw_testengine
   SOURCES component/test_http.c)
 
 sw_test_program(swarm-testengine ROOMS base LIBS sw_testengine SOURCES tools/swarm_testengine.c)
+sw_test(component_engine LABEL component ROOMS base uio engine LIBS sw_testengine
+  SOURCES component/test_engine.c)

@@ -26,11 +26,6 @@ static void on_closed(void *arg)
 	(*(unsigned *)arg)++;
 }
 
-static void on_late(void *arg)
-{
-	*(bool *)arg = true;
-}
-
 static int setup(void **state)
 {
 	struct env *e = xcalloc(1, sizeof(*e));
@@ -535,7 +530,7 @@ static void test_pause_stops_idle_limit(void **state)
 	AWAIT(e->loop, testengine_n_event_streams(e->te) == 1);
 	testengine_event_raw(e->te, "{}", 2);
 	AWAIT(e->loop, r.n_data == 1);
-	sw_timer_init(&t, e->loop, on_late, &late);
+	sw_timer_init(&t, e->loop, await_late, &late);
 	sw_timer_arm(&t, sw_ms(100));
 	AWAIT(e->loop, late);
 	assert_int_equal(r.n_done, 0);
