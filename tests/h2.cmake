@@ -16,3 +16,8 @@ add_test(NAME bench_grpc COMMAND bench_grpc --quick)
 set_tests_properties(bench_grpc PROPERTIES LABELS bench TIMEOUT 120)
 sw_test_program(wire_probe ROOMS base uio api h2 wire SOURCES integration/wire_probe.c)
 sw_script(integration_wire TIMEOUT 300 COMMAND test_wire.sh $<TARGET_FILE:wire_probe>)
+sw_test(component_grpc_faults LABEL component ROOMS base uio api h2 wire LIBS ${h2_libs}
+  SOURCES component/test_grpc_faults.c ${h2_peer})
+foreach(f block_new chain_append uv_try_write uv_write uv_tcp_connect)
+  target_link_options(component_grpc_faults PRIVATE -Wl,--wrap=${f})
+endforeach()

@@ -93,6 +93,8 @@ int teardown(void **state)
 	struct env *e = *state;
 	bool done = false;
 
+	if (e->srv)
+		h2server_forget_handlers(e->srv);
 	if (e->cl.c) {
 		h2_conn_close(e->cl.c);
 		loop_until(e->l, &e->cl.closed, GUARD_MS);

@@ -1099,3 +1099,11 @@ void h2server_handle(struct h2server *s, const char *path, const struct h2s_hand
 	r->h = *h;
 	r->arg = arg;
 }
+
+void h2server_forget_handlers(struct h2server *s)
+{
+	struct route *r;
+
+	TAILQ_FOREACH (r, &s->routes, link)
+		r->h = (struct h2s_handler){0};
+}

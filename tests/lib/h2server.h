@@ -83,6 +83,9 @@ struct h2s_handler {
 /* Who serves @path; NULL: everything else. Without any: status 12. Copied. */
 void h2server_handle(struct h2server *s, const char *path, const struct h2s_handler *h, void *arg);
 
+/* No handler is called any more: for a test whose variables go before the server does. */
+void h2server_forget_handlers(struct h2server *s);
+
 /* About a stream. */
 const char *h2s_path(const struct h2s_stream *st);
 const char *h2s_header(const struct h2s_stream *st, const char *name); /* NULL: absent */
