@@ -19,3 +19,6 @@ sw_test(component_join LABEL component ROOMS base uio api h2 wire session
   LIBS sw_testmanager PkgConfig::SSL SOURCES component/test_join.c ${node_kit})
 sw_test(component_dispatch LABEL component ROOMS base uio api h2 wire session
   LIBS sw_testmanager PkgConfig::SSL SOURCES component/test_dispatch.c ${node_kit})
+sw_test_program(session_probe ROOMS base uio api h2 wire session
+  SOURCES integration/session_probe.c)
+sw_script(integration_session TIMEOUT 400 COMMAND test_session.sh $<TARGET_FILE:session_probe>)

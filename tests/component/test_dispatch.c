@@ -1113,7 +1113,7 @@ int main(int argc, char **argv)
 		T(gap),
 		T(incremental_before_complete),
 		T(complete_as_new_base),
-		T(big_complete),
+		cmocka_unit_test_setup_teardown(big_complete, setup_slow, teardown),
 		T(every_end_leads_to_a_new_one),
 		T(one_failure_counts_once),
 		T(same_session_id_is_presented),

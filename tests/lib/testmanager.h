@@ -16,7 +16,7 @@ struct tm_config {
 	unsigned n_managers;   /* 0: one */
 	uint64_t heartbeat_ns; /* period told to nodes, without jitter; 0: 5 s */
 	const char *listen;    /* "127.0.0.1:2377" for the first manager; NULL: any port */
-	bool orchestrate; /* services and tasks react to reports by themselves */
+	bool orchestrate;      /* services and tasks react to reports by themselves */
 };
 int testmanager_new(struct testmanager **ret, struct sw_loop *l, const struct tm_config *cfg);
 /* Run the loop until *@done (as h2server_close()). */
