@@ -37,7 +37,8 @@ const char *grpc_code_name(int code);
 /* How a call ended. OK: @err is NULL. Else @err has domain SW_E_GRPC, the code, the manager's text
  * as message, and class: UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED, UNKNOWN, INTERNAL,
  * RESOURCE_EXHAUSTED, CANCELLED by the peer -> SW_TEMPORARY; the rest SW_REJECTED. A lost
- * connection is UNAVAILABLE. */
+ * connection is UNAVAILABLE; after h2_conn_close() it is CANCELLED of class SW_CANCELLED, told
+ * before the connection's closed(). */
 
 /* @resp: borrowed; NULL when @err is set. Comes exactly once, unless cancelled. */
 typedef void grpc_unary_cb(void *arg, const ProtobufCMessage *resp, const struct sw_err *err);
@@ -49,7 +50,8 @@ struct grpc_call *grpc_unary(struct h2_conn *c, const char *path, const Protobuf
 	void *arg);
 
 struct grpc_stream_events {
-	/* One message, borrowed. Return false to stop reading until grpc_resume(). */
+	/* One message, borrowed. Return false to stop reading until grpc_resume(): the peer's
+	 * window closes, and end() waits too, so that nothing overtakes. */
 	bool (*message)(void *arg, const ProtobufCMessage *m);
 	/* The stream ended; @err NULL for status 0. Last call; the handle is dead. */
 	void (*end)(void *arg, const struct sw_err *err);

@@ -232,7 +232,8 @@ int dial_new(struct dial **ret, struct sw_loop *l, const char *addr, uint64_t ti
 	}
 	d->gai.data = d;
 	r = uv_getaddrinfo(sw_loop_uv(l), &d->gai, on_resolved, host, port,
-		&(struct addrinfo){.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG});
+		/* no AI_ADDRCONFIG: it would not find localhost on a host that has nothing else */
+		&(struct addrinfo){.ai_socktype = SOCK_STREAM});
 	if (r < 0) {
 		failed(d, r);
 		sw_timer_arm(&d->timer, 0);
