@@ -16,7 +16,11 @@ sw_test(comp_agent_store LABEL component ROOMS ${agent_rooms} LIBS PkgConfig::SQ
   SOURCES component/test_agent_store.c lib/store_help.c lib/fakeexec.c lib/fakesource.c)
 sw_test(comp_agent_many LABEL component ROOMS ${agent_rooms} LIBS PkgConfig::SQLITE TIMEOUT 300
   SOURCES component/test_agent_many.c lib/store_help.c lib/fakeexec.c lib/fakesource.c)
+# and this one with the real dispatcher, against the test manager (session.cmake, read later)
+sw_test(comp_agent_manager LABEL component ROOMS base uio api h2 wire session store agent
+  LIBS sw_testmanager PkgConfig::SSL
+  SOURCES component/test_agent_manager.c lib/fakeexec.c lib/nodekit.c lib/looptest.c)
 foreach(t unit_do unit_status unit_reporter unit_deps comp_agent comp_agent_storm comp_agent_store
-    comp_agent_many)
+    comp_agent_many comp_agent_manager)
   sw_doors(${t} executor)
 endforeach()
