@@ -1,7 +1,8 @@
-/* The agent with the real dispatcher and the real store against the test manager; only the containers
- * are fakes. */
+/* The agent with the real dispatcher and the real store against the test manager; only the
+ * containers are fakes. */
 #include "fakeexec.h"
 #include "nodekit.h"
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,18 @@ static void halt(void)
 	nk_wait_flag(&e.k, &e.done);
 }
 
+static void remove_db(void)
+{
+	DIR *d = opendir(e.k.dir);
+	const struct dirent *f;
+
+	while (d && (f = readdir(d)))
+		if (sw_starts_with(f->d_name, "agent.db"))
+			unlinkat(dirfd(d), f->d_name, 0);
+	if (d)
+		closedir(d);
+}
+
 static int teardown(void **state)
 {
 	(void)state;
@@ -98,6 +111,7 @@ static int teardown(void **state)
 	assert_int_equal(tm_report_faults(e.k.tm), 0);
 	assert_int_equal(fakeexec_violations(e.x), 0);
 	fakeexec_free(e.x);
+	remove_db(); /* the kit wants to find its own files only */
 	nk_teardown(&e.k);
 	return 0;
 }
@@ -156,7 +170,8 @@ static void failed_task_is_replaced(void **state)
 	assert_int_equal(tm_tasks(e.k.tm, NULL, &t, 1), 1);
 	snprintf(id, sizeof(id), "%s", t.id);
 	fakeexec_exit(e.x, id, 7);
-	NK_UNTIL(&e.k, tm_status(e.k.tm, id) && tm_status(e.k.tm, id)->state == PB__TASK_STATE__FAILED);
+	NK_UNTIL(&e.k,
+		tm_status(e.k.tm, id) && tm_status(e.k.tm, id)->state == PB__TASK_STATE__FAILED);
 	assert_int_equal(tm_status(e.k.tm, id)->container->exit_code, 7);
 	NK_UNTIL(&e.k, tm_service_running(e.k.tm, "web") == 1);
 }
@@ -166,7 +181,8 @@ static void reports_survive_a_bad_manager(void **state)
 	(void)state;
 	up();
 	tm_inject(e.k.tm, TM_UPDATE_STATUS,
-		&(struct tm_fault_spec){.fault = TM_ERROR, .n = 2, .code = 14, .text = "unavailable"});
+		&(struct tm_fault_spec){
+			.fault = TM_ERROR, .n = 2, .code = 14, .text = "unavailable"});
 	create(10);
 	NK_UNTIL(&e.k, tm_service_running(e.k.tm, "web") == 10);
 	tm_inject(e.k.tm, TM_UPDATE_STATUS, &(struct tm_fault_spec){.fault = TM_CUT, .n = 2});
