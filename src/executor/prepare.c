@@ -178,6 +178,12 @@ static void start_create(struct steps *s)
 	struct json_object *body;
 	struct sw_err err;
 
+	if (!env.api) { /* it went away since we looked: what it can do is open again */
+		gate_leave(&c->slot);
+		sw_err_set(&err, SW_TEMPORARY, -EAGAIN, "the engine's API version is not known");
+		steps_done(s, &err);
+		return;
+	}
 	if (spec_body(c->task->pb, c->name, &env, &body, &err) < 0) {
 		gate_leave(&c->slot);
 		steps_done(s, &err);
