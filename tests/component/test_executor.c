@@ -61,6 +61,11 @@ static void on_result(void *arg, const struct controller_result *r)
 	}
 }
 
+static void set_true(void *arg)
+{
+	*(bool *)arg = true;
+}
+
 /* With the fake clock time runs as fast as the loop can; else it waits. */
 static void await_(const bool *cond, int line)
 {
@@ -68,7 +73,7 @@ static void await_(const bool *cond, int line)
 		bool late = false;
 		struct sw_timer t;
 
-		sw_timer_init(&t, loop, await_late, &late);
+		sw_timer_init(&t, loop, set_true, &late);
 		sw_timer_arm(&t, sw_s(30));
 		while (!*cond && !late)
 			sw_loop_once(loop, true);
@@ -116,11 +121,6 @@ static void open_executor(void)
 		fail_msg("%s", err.msg);
 	executor->ops->set_node(executor, "node1", "cluster1");
 	UNTIL(testengine_n_event_streams(te) >= 1);
-}
-
-static void set_true(void *arg)
-{
-	*(bool *)arg = true;
 }
 
 static void close_executor(void)
@@ -436,12 +436,13 @@ static void test_changed(void **state)
 
 static void test_configure_and_keys(void **state)
 {
-	Pb__Node node = PB__NODE__INIT;
+	Pb__Node node;
 	Pb__EncryptionKey key = PB__ENCRYPTION_KEY__INIT, *keys[] = {&key};
 	struct sw_err err;
 	size_t before = count("*");
 
 	(void)state;
+	pb__node__init(&node);
 	node.id = (char *)"node1";
 	key.key.data = (uint8_t *)"0123456789abcdef";
 	key.key.len = 16;
