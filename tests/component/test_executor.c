@@ -70,14 +70,7 @@ static void set_true(void *arg)
 static void await_(const bool *cond, int line)
 {
 	if (!faked) {
-		bool late = false;
-		struct sw_timer t;
-
-		sw_timer_init(&t, loop, set_true, &late);
-		sw_timer_arm(&t, sw_s(30));
-		while (!*cond && !late)
-			sw_loop_once(loop, true);
-		sw_timer_stop(&t);
+		AWAIT(loop, *cond);
 	} else {
 		for (int i = 0; i < 100000 && !*cond; i++)
 			sw_fake_advance(loop, sw_ms(10));
