@@ -1,6 +1,3 @@
-if(NOT TARGET sw_executor OR NOT TARGET sw_testengine)
-  return()
-endif()
 sw_test(unit_executor_spec LABEL unit ROOMS base api uio engine executor PRIVATE executor
   LIBS PkgConfig::JSONC SOURCES unit/test_executor_spec.c)
 sw_test(unit_executor_parts LABEL unit ROOMS base api uio engine executor PRIVATE executor
