@@ -186,8 +186,8 @@ static void put_back(struct journal *j, struct jentry *failed)
 			e->slot->last = e;
 		if (e->slot->last == e)
 			continue;
-		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): lists of DL are never torn
-		 */
+		/* the analyzer does not know that a DL list is never torn */
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 		DL_DELETE(j->waiting, e);
 		e->slot->n--;
 		status_unref(e->status);
