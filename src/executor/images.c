@@ -154,6 +154,7 @@ static void on_local(void *arg, const struct engine_image *img, const struct sw_
 		steps_jump(&p->steps, PAUSE);
 	} else {
 		p->err.cls = SW_REJECTED; /* the registry's own words, not "No such image" */
+		sw_err_wrap(&p->err, "pull image %s", p->image); /* some of them do not name it */
 		steps_done(&p->steps, &p->err);
 	}
 }

@@ -12,7 +12,7 @@ make() { # NAME OPTION... -- what to run; one attempt
 state_of() { mgr service ps --no-trunc --format '{{.CurrentState}}|{{.Error}}' "$1" | head -1; }
 shows() { state_of "$1" | grep -qE -- "$2"; }
 expect() { # NAME REGEX
-	wait_for 90 "$1 shows $2, not: $(state_of "$1")" shows "$1" "$2"
+	wait_quiet 90 shows "$1" "$2" || fail "$1 does not show $2 but: $(state_of "$1")"
 	say "$1: $(state_of "$1")"
 }
 
@@ -25,7 +25,7 @@ echo s3cret | mgr secret create lab-secret - >/dev/null
 make secret --secret lab-secret $LAB_IMAGE sleep 1
 make relative --mount type=tmpfs,target=/t $LAB_IMAGE sh -c 'exit 0'
 
-expect noimage '^Rejected.*\|.*(No such image|nosuch/image)'
+expect noimage '^Rejected.*\|.*pull image nosuch/image:1: '
 expect exit3 '^Failed.*\|.*task: non-zero exit \(3\)'
 expect nobind '^Rejected.*\|.*bind.*/nosuch/source'
 expect nocommand '^(Failed|Rejected).*\|.*/nosuch/command'

@@ -60,7 +60,7 @@ head=${good%-*}
 digest=${head##*-}
 flip() { case $1 in 1*) echo "2${1#?}" ;; *) echo "1${1#?}" ;; esac; }
 refused 3 'join token' --join-token-file "$(wrong t1 "$head-$(flip "$secret")")"
-refused 3 'digest|fingerprint|does not match' --join-token-file "$(wrong t2 "SWMTKN-1-$(flip "$digest")-$secret")"
+refused 3 'not the one the join token was made for' --join-token-file "$(wrong t2 "SWMTKN-1-$(flip "$digest")-$secret")"
 refused 3 'manager' --join-token-file "$LAB/manager-token"
 refused 3 'token' --join-token-file "$(wrong t3 "nonsense")"
 

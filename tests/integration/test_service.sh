@@ -17,7 +17,7 @@ mgr node ls
 
 on_w1=(--detach --no-resolve-image --constraint node.hostname==w1)
 mgr service create --name web "${on_w1[@]}" --network host --replicas 10 --stop-grace-period 1s \
-	--env GREETING=hello --label kind=test --container-label shelf=top --hostname 'n{{.Task.Slot}}' \
+	--env GREETING=hello --label kind=test --container-label shelf=top --hostname task-host \
 	--restart-condition any $LAB_IMAGE sleep 100000 >/dev/null || fail "service create"
 wait_for 120 "10/10 web" service_has web 10
 containers_are w1 web 10 || fail "not 10 containers on the worker engine"
@@ -32,6 +32,7 @@ look '{{.Config.Env}}' | grep -q GREETING=hello || fail "environment"
 [ "$(look '{{index .Config.Labels "shelf"}}')" = top ] || fail "container label"
 [ "$(look '{{.HostConfig.RestartPolicy.Name}}')" = no ] || [ -z "$(look '{{.HostConfig.RestartPolicy.Name}}')" ] ||
 	fail "the engine would restart it"
+[ "$(look '{{.Config.Hostname}}')" = task-host ] || fail "hostname"
 look '{{.Name}}' | grep -qE '^/web\.[0-9]+\.[a-z0-9]{25}$' || fail "container name $(look '{{.Name}}')"
 
 say "sqlite shows the same tasks as the manager"
