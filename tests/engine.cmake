@@ -9,3 +9,11 @@ sw_test(component_http LABEL component ROOMS base uio http LIBS sw_testengine
 sw_test_program(swarm-testengine ROOMS base LIBS sw_testengine SOURCES tools/swarm_testengine.c)
 sw_test(component_engine LABEL component ROOMS base uio engine LIBS sw_testengine
   SOURCES component/test_engine.c)
+sw_test(component_engine_streams LABEL component ROOMS base uio engine LIBS sw_testengine
+  SOURCES component/test_engine_streams.c)
+sw_test(unit_engine_parts LABEL unit ROOMS base uio http engine PRIVATE engine LIBS PkgConfig::JSONC
+  SOURCES unit/test_engine_parts.c)
+sw_fuzz(fuzz_engine_json ROOMS base uio http engine PRIVATE engine LIBS PkgConfig::JSONC
+  SOURCES fuzz/fuzz_engine_json.c)
+sw_fuzz(fuzz_engine_logs ROOMS base uio http engine PRIVATE engine LIBS PkgConfig::JSONC
+  SOURCES fuzz/fuzz_engine_logs.c)

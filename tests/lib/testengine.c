@@ -460,7 +460,8 @@ static void ctr_log(struct te_ctr *t, int stream, const char *text, size_t len)
 
 		if (n > 16384)
 			n = 16384;
-		t->log = xrealloc(t->log, t->n_log + 1, sizeof(*t->log));
+		if ((t->n_log & (t->n_log - 1)) == 0) /* doubles at the powers of two */
+			t->log = xrealloc(t->log, t->n_log ? 2 * t->n_log : 1, sizeof(*t->log));
 		r = &t->log[t->n_log++];
 		*r = (struct record){stream, ns, xmemdup(text, n), n};
 		o = (struct one_record){t, r};
