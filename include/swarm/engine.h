@@ -21,13 +21,15 @@ struct json_object;
 #define ENGINE_API_MAX "1.51"
 
 struct engine_config {
-	const char *host; /* as DOCKER_HOST: unix:///path, tcp://host:port[/base]; others are refused by name */
+	const char *host;      /* as DOCKER_HOST: unix:///path, tcp://host:port[/base]; others are
+				  refused by name */
 	const char *cert_path; /* folder with ca.pem cert.pem key.pem; NULL: plain */
 	bool tls_verify;
 	const char *api_version; /* pins the version; NULL: negotiate */
 };
 /* Copies @cfg. Does not connect yet. SW_REJECTED names the value and the allowed schemes. */
-int engine_new(struct engine **ret, struct sw_loop *l, const struct engine_config *cfg, struct sw_err *err);
+int engine_new(struct engine **ret, struct sw_loop *l, const struct engine_config *cfg,
+	struct sw_err *err);
 /* Cancels what runs, silently; frees @e, then calls @closed from the loop. */
 void engine_close(struct engine *e, void (*closed)(void *arg), void *arg);
 /* Negotiated "1.41", or NULL before. */
@@ -39,7 +41,8 @@ bool engine_is_podman(const struct engine *e);
 bool engine_is_local(const struct engine *e);
 
 /* After this no callback of the call comes. NULL is fine. Every call frees itself after its last
- * callback: forget the pointer there. Callbacks never run inside the function that starts a call. */
+ * callback: forget the pointer there. Callbacks never run inside the function that starts a call.
+ */
 void engine_call_cancel(struct engine_call *c);
 
 /* ---- node */
@@ -53,7 +56,7 @@ struct engine_info {
 	size_t n_labels;
 	const char **volume_plugins, **network_plugins, **authorization_plugins, **log_plugins;
 	size_t n_volume_plugins, n_network_plugins, n_authorization_plugins, n_log_plugins;
-	const char *swarm_state; /* LocalNodeState, "" if unknown */
+	const char *swarm_state;               /* LocalNodeState, "" if unknown */
 	struct json_object *generic_resources; /* array as the engine gives it, or NULL */
 	bool live_restore;
 };
@@ -62,7 +65,8 @@ typedef void engine_info_cb(void *arg, const struct engine_info *info, const str
 struct engine_call *engine_info(struct engine *e, engine_info_cb *cb, void *arg);
 /* Enabled managed (v2) plugins as (type, name:tag) pairs with the type names of executor.md 2;
  * engines without the endpoint (404) give an empty list, no error. */
-typedef void engine_plugins_cb(void *arg, const struct engine_pair *p, size_t n, const struct sw_err *err);
+typedef void engine_plugins_cb(
+	void *arg, const struct engine_pair *p, size_t n, const struct sw_err *err);
 struct engine_call *engine_plugins(struct engine *e, engine_plugins_cb *cb, void *arg);
 typedef void engine_done_cb(void *arg, const struct sw_err *err);
 struct engine_call *engine_ping(struct engine *e, engine_done_cb *cb, void *arg);
@@ -74,13 +78,13 @@ struct engine_port {
 };
 struct engine_container {
 	const char *id, *name; /* name without the leading '/' */
-	const char *status; /* created running paused restarting removing exited dead ... */
+	const char *status;    /* created running paused restarting removing exited dead ... */
 	bool running, paused, oom_killed, has_healthcheck;
-	const char *health; /* "", "starting", "healthy", "unhealthy" */
+	const char *health;        /* "", "starting", "healthy", "unhealthy" */
 	const char *health_output; /* of the last failed probe, "" if none */
 	int64_t pid;
 	int exit_code;
-	const char *error; /* State.Error */
+	const char *error;                    /* State.Error */
 	const char *started_at, *finished_at; /* RFC 3339 as given */
 	struct engine_pair *labels;
 	size_t n_labels;
@@ -90,26 +94,34 @@ struct engine_container {
 };
 const char *engine_container_label(const struct engine_container *c, const char *key);
 typedef void engine_id_cb(void *arg, const char *id, const struct sw_err *err);
-/* POST /containers/create?name=@name with @body (borrowed, serialised at once). Warnings are logged. */
-struct engine_call *engine_container_create(struct engine *e, const char *name, struct json_object *body,
-	engine_id_cb *cb, void *arg);
-typedef void engine_container_cb(void *arg, const struct engine_container *c, const struct sw_err *err);
-struct engine_call *engine_container_inspect(struct engine *e, const char *id, engine_container_cb *cb, void *arg);
+/* POST /containers/create?name=@name with @body (borrowed, serialised at once). Warnings are
+ * logged. */
+struct engine_call *engine_container_create(
+	struct engine *e, const char *name, struct json_object *body, engine_id_cb *cb, void *arg);
+typedef void engine_container_cb(
+	void *arg, const struct engine_container *c, const struct sw_err *err);
+struct engine_call *engine_container_inspect(
+	struct engine *e, const char *id, engine_container_cb *cb, void *arg);
 /* 204 and 304 are success. */
-struct engine_call *engine_container_start(struct engine *e, const char *id, engine_done_cb *cb, void *arg);
+struct engine_call *engine_container_start(
+	struct engine *e, const char *id, engine_done_cb *cb, void *arg);
 /* @grace_s seconds until SIGKILL, -1: the container's own. 204 and 304 are success. */
-struct engine_call *engine_container_stop(struct engine *e, const char *id, int64_t grace_s, engine_done_cb *cb, void *arg);
-struct engine_call *engine_container_kill(struct engine *e, const char *id, const char *signal, engine_done_cb *cb, void *arg);
+struct engine_call *engine_container_stop(
+	struct engine *e, const char *id, int64_t grace_s, engine_done_cb *cb, void *arg);
+struct engine_call *engine_container_kill(
+	struct engine *e, const char *id, const char *signal, engine_done_cb *cb, void *arg);
 /* DELETE with force=1 and v=@volumes. */
-struct engine_call *engine_container_remove(struct engine *e, const char *id, bool volumes, engine_done_cb *cb, void *arg);
+struct engine_call *engine_container_remove(
+	struct engine *e, const char *id, bool volumes, engine_done_cb *cb, void *arg);
 /* POST /networks/{network}/connect; @endpoint borrowed, may be NULL. */
-struct engine_call *engine_network_connect(struct engine *e, const char *network, const char *container,
-	struct json_object *endpoint, engine_done_cb *cb, void *arg);
+struct engine_call *engine_network_connect(struct engine *e, const char *network,
+	const char *container, struct json_object *endpoint, engine_done_cb *cb, void *arg);
 /* GET /containers/json?all=1 with label filters ("k=v" or "k"). Of each container: id, name, status
  * (State), labels; the rest is empty. */
-typedef void engine_list_cb(void *arg, const struct engine_container *c, size_t n, const struct sw_err *err);
-struct engine_call *engine_container_list(struct engine *e, const char *const *labels, size_t n_labels,
-	engine_list_cb *cb, void *arg);
+typedef void engine_list_cb(
+	void *arg, const struct engine_container *c, size_t n, const struct sw_err *err);
+struct engine_call *engine_container_list(struct engine *e, const char *const *labels,
+	size_t n_labels, engine_list_cb *cb, void *arg);
 
 /* ---- images, networks, volumes */
 struct engine_image {
@@ -118,7 +130,8 @@ struct engine_image {
 	size_t n_repo_digests;
 };
 typedef void engine_image_cb(void *arg, const struct engine_image *img, const struct sw_err *err);
-struct engine_call *engine_image_inspect(struct engine *e, const char *ref, engine_image_cb *cb, void *arg);
+struct engine_call *engine_image_inspect(
+	struct engine *e, const char *ref, engine_image_cb *cb, void *arg);
 /* POST /images/create. @ref is split into name and tag or digest here ("latest" if neither).
  * @auth: X-Registry-Auth verbatim, never logged; NULL or "": none; refused with CR, LF in it.
  * @progress may be NULL; @status is a short line ("Downloading 3/5 layers"). Any error record in
@@ -128,10 +141,14 @@ struct engine_call *engine_image_pull(struct engine *e, const char *ref, const c
 	engine_progress_cb *progress, engine_done_cb *cb, void *arg);
 /* Raw JSON of a network or volume. */
 typedef void engine_json_cb(void *arg, struct json_object *o, const struct sw_err *err);
-struct engine_call *engine_network_inspect(struct engine *e, const char *name, engine_json_cb *cb, void *arg);
-struct engine_call *engine_network_create(struct engine *e, struct json_object *body, engine_id_cb *cb, void *arg);
-struct engine_call *engine_network_remove(struct engine *e, const char *id, engine_done_cb *cb, void *arg);
-struct engine_call *engine_volume_create(struct engine *e, struct json_object *body, engine_json_cb *cb, void *arg);
+struct engine_call *engine_network_inspect(
+	struct engine *e, const char *name, engine_json_cb *cb, void *arg);
+struct engine_call *engine_network_create(
+	struct engine *e, struct json_object *body, engine_id_cb *cb, void *arg);
+struct engine_call *engine_network_remove(
+	struct engine *e, const char *id, engine_done_cb *cb, void *arg);
+struct engine_call *engine_volume_create(
+	struct engine *e, struct json_object *body, engine_json_cb *cb, void *arg);
 
 /* ---- streams */
 struct engine_event {
@@ -150,27 +167,29 @@ struct engine_events_handler {
 	/* Lost; reconnection with backoff is under way. */
 	void (*lost)(void *arg, const struct sw_err *err);
 };
-/* The one event stream of the agent; survives engine restarts until cancelled. @filters: JSON object
- * of arrays (borrowed), e.g. {"type":["container"],"label":["k=v"]}. A ping every 10 s proves
- * the engine alive while the stream is silent. */
+/* The one event stream of the agent; survives engine restarts until cancelled. @filters: JSON
+ * object of arrays (borrowed), e.g. {"type":["container"],"label":["k=v"]}. A ping every 10 s
+ * proves the engine alive while the stream is silent. */
 struct engine_call *engine_events(struct engine *e, struct json_object *filters,
 	const struct engine_events_handler *h, void *arg);
 
 struct engine_log_options {
 	bool follow, out, err; /* which streams */
-	int64_t tail;	       /* lines, -1: all */
+	int64_t tail;          /* lines, -1: all */
 	int64_t since_ns;      /* 0: all */
-	bool tty;	       /* the container has one: raw bytes instead of frames */
+	bool tty;              /* the container has one: raw bytes instead of frames */
 };
 struct engine_log_record {
 	int stream; /* 1 stdout, 2 stderr */
 	int64_t time_ns;
-	struct chain *data; /* one line or a part of one (up to 16 KiB), newline included; take it */
+	struct chain
+		*data; /* one line or a part of one (up to 16 KiB), newline included; take it */
 	struct engine_pair *attrs;
 	size_t n_attrs;
 };
 /* Return false to pause until engine_logs_resume(). */
 typedef bool engine_log_cb(void *arg, struct engine_log_record *rec);
-struct engine_call *engine_logs(struct engine *e, const char *id, const struct engine_log_options *opt,
-	engine_log_cb *record, engine_done_cb *end, void *arg);
+struct engine_call *engine_logs(struct engine *e, const char *id,
+	const struct engine_log_options *opt, engine_log_cb *record, engine_done_cb *end,
+	void *arg);
 void engine_logs_resume(struct engine_call *c);

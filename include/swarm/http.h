@@ -12,14 +12,15 @@ struct http;
 struct http_call;
 
 struct http_config {
-	const char *unix_path;	  /* socket path, or NULL for TCP */
-	const char *base_url;	  /* "http://localhost" with unix_path; "https://host:2376/base" */
+	const char *unix_path; /* socket path, or NULL for TCP */
+	const char *base_url;  /* "http://localhost" with unix_path; "https://host:2376/base" */
 	const char *ca_file, *cert_file, *key_file; /* TLS; NULL: none */
-	bool insecure;		  /* do not verify the server: only by an explicit option */
+	bool insecure;            /* do not verify the server: only by an explicit option */
 	unsigned max_connections; /* unary pool; streams come on top; 0: 8 */
 };
 /* Copies @cfg, borrows @l. */
-int http_new(struct http **ret, struct sw_loop *l, const struct http_config *cfg, struct sw_err *err);
+int http_new(
+	struct http **ret, struct sw_loop *l, const struct http_config *cfg, struct sw_err *err);
 /* Cancels what runs (silently), frees, then calls @closed from the loop. */
 void http_close(struct http *h, void (*closed)(void *arg), void *arg);
 /* Drops every idle connection: the peer was restarted. */
@@ -34,11 +35,11 @@ struct http_request {
 	const char *path;   /* with query, already encoded, starts with '/' */
 	const struct http_header *headers;
 	size_t n_headers;
-	struct chain *body; /* taken; NULL: none (a POST then sends Content-Length: 0) */
+	struct chain *body;  /* taken; NULL: none (a POST then sends Content-Length: 0) */
 	uint64_t connect_ns; /* 0: 2 s unix, 10 s TCP */
 	uint64_t total_ns;   /* 0: no limit */
 	uint64_t idle_ns;    /* fail after so long without a received byte; 0: no limit */
-	bool stream;	     /* long-lived: a connection of its own, outside the unary pool */
+	bool stream;         /* long-lived: a connection of its own, outside the unary pool */
 };
 
 struct http_events {
@@ -47,12 +48,13 @@ struct http_events {
 	/* Body bytes. Take them out of @data; what is left is dropped. */
 	void (*data)(void *arg, struct chain *data);
 	/* Over, once, last call. @err NULL: the response is complete, whatever its status. Else
-	 * SW_TEMPORARY: connection refused, lost, cut in the body, timeout. @status 0 if none came. */
+	 * SW_TEMPORARY: connection refused, lost, cut in the body, timeout. @status 0 if none came.
+	 */
 	void (*done)(void *arg, int status, const struct sw_err *err);
 };
 /* Never calls back from inside. Redirects are not followed, proxies and netrc not used. */
-struct http_call *http_start(struct http *h, const struct http_request *req,
-	const struct http_events *ev, void *arg);
+struct http_call *http_start(
+	struct http *h, const struct http_request *req, const struct http_events *ev, void *arg);
 /* Back-pressure: no data() until resumed; what the peer sends waits in its socket. */
 void http_pause(struct http_call *c);
 void http_resume(struct http_call *c);
