@@ -1,6 +1,8 @@
 /* Calls to a CA are rare and each one counts (a repeated IssueNodeCertificate makes a second node
  * object), so each gets a connection of its own: nothing can be replayed on a stale one. */
 #include "certop.h"
+#include <errno.h>
+#include <string.h>
 #include <swarm/api.h>
 #include <swarm/grpc.h>
 #include <swarm/h2.h>
@@ -25,6 +27,16 @@ struct ca_call {
 	void *arg;
 };
 
+/* Our copy of the join token; the transport's packed bytes are gone by now. */
+static void wipe_token(ProtobufCMessage *req)
+{
+	if (req->descriptor == &pb__issue_node_certificate_request__descriptor) {
+		char *token = ((Pb__IssueNodeCertificateRequest *)(void *)req)->token;
+
+		sw_wipe(token, strlen(token));
+	}
+}
+
 static void finish(struct ca_call *c)
 {
 	bool ok = c->answered && !c->err.cls;
@@ -34,8 +46,8 @@ static void finish(struct ca_call *c)
 	else if (c->gone)
 		c->gone(c->arg);
 	sw_timer_stop(&c->defer);
-	api_free(c->req); /* holds the join token: wiped below the allocator's reach is not possible
-			   */
+	wipe_token(c->req);
+	api_free(c->req);
 	api_free(c->resp);
 	free(c->path);
 	free(c);

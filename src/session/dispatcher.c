@@ -381,6 +381,11 @@ static void on_root_checked(void *arg, bool changed)
 		sw_timer_arm(&d->timer, 0);
 		return;
 	}
+	if (d->tls_failures < remotes_count(d->remotes)) {
+		/* perhaps only this address is stale: each known manager gets its chance */
+		try_later(d, 0);
+		return;
+	}
 	sw_err_set(&err, SW_FATAL, -EKEYREJECTED, "%s", d->last_error);
 	give_up(d, &err);
 }

@@ -582,6 +582,34 @@ static void unverified_manager_is_final(void **state) /* 42, 107 */
 	testca_free(other);
 }
 
+/* The first draw falls on the first manager, all others on the last. */
+static uint64_t first_then_last(void *arg)
+{
+	unsigned *n = arg;
+
+	return (*n)++ ? UINT64_MAX : 0;
+}
+
+static void one_stale_address(void **state) /* 4 */
+{
+	struct testca *other = testca_new(NULL);
+	char *key, *cert = testca_manager(other, "cluster", "m", &key);
+	struct h2s_config cfg = {.cert_pem = cert, .key_pem = key, .client_ca_pem = tm_root(k.tm)};
+	unsigned draws = 0;
+
+	(void)state;
+	nk_join(&k);
+	remotes_observe(k.remotes, tm_manager_id(k.tm, 1), tm_addr(k.tm, 1), 10);
+	h2server_configure(tm_server(k.tm, 0), &cfg);
+	sw_random_source(first_then_last, &draws);
+	nk_dispatch(&k, true);
+	wait_again(1);
+	assert_int_equal(failures(), 1);
+	free(cert);
+	free(key);
+	testca_free(other);
+}
+
 static void wrong_name(void **state) /* 107 */
 {
 	struct h2s_config cfg = {0};
@@ -1128,6 +1156,7 @@ int main(int argc, char **argv)
 		T(removed_seen_through_a_follower),
 		T(not_registered_is_not_removed),
 		T(unverified_manager_is_final),
+		T3(one_stale_address),
 		T(wrong_name),
 		T(unverified_without_join_address),
 		T(refused_connection_is_retried),
