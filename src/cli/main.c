@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <uv.h>
 
 #include "config.h"
 #include "daemon.h"
@@ -85,5 +86,7 @@ int main(int argc, char **argv)
 	harden();
 	r = daemon_run(&c, reload_level, &args);
 	config_done(&c);
+	/* Joins the pool's threads while OpenSSL can still free what it keeps for each of them. */
+	uv_library_shutdown();
 	return (int)r;
 }
