@@ -40,10 +40,10 @@ on_pretence() {
 	running() { [ "$(awk '$3 == "RUNNING" && $4 == "RUNNING"' "$d/tasks" | wc -l)" = 3 ]; }
 	wait_for 60 "3/3 web" running
 	say "nodes and tasks, as the manager sees them"
-	show cat "$d/nodes"
-	show cat "$d/tasks"
+	show "cat nodes" cat "$d/nodes"
+	show "cat tasks" cat "$d/tasks"
 	if command -v sqlite3 >/dev/null; then
-		show sqlite3 -readonly "$d/state/agent.db" "$states"
+		show "sqlite3 -box DIR/agent.db '$states'" sqlite3 -readonly -box "$d/state/agent.db" "$states"
 		[ "$(sqlite3 -readonly "$d/state/agent.db" "select count(*) from tasks_now where state = 'RUNNING'")" = 3 ] ||
 			fail "the store does not show 3 running tasks"
 	else
