@@ -17,3 +17,5 @@ sw_fuzz(fuzz_engine_json ROOMS base uio http engine PRIVATE engine LIBS PkgConfi
   SOURCES fuzz/fuzz_engine_json.c)
 sw_fuzz(fuzz_engine_logs ROOMS base uio http engine PRIVATE engine LIBS PkgConfig::JSONC
   SOURCES fuzz/fuzz_engine_logs.c)
+sw_real_test(integration_engine ROOMS base uio engine LIBS PkgConfig::JSONC
+  SOURCES integration/test_engine_real.c)
