@@ -19,3 +19,7 @@ sw_fuzz(fuzz_engine_logs ROOMS base uio http engine PRIVATE engine LIBS PkgConfi
   SOURCES fuzz/fuzz_engine_logs.c)
 sw_real_test(integration_engine ROOMS base uio engine LIBS PkgConfig::JSONC
   SOURCES integration/test_engine_real.c)
+sw_test_program(bench_engine ROOMS base uio http engine LIBS sw_testengine PkgConfig::CURL
+  SOURCES bench/bench_engine.c)
+add_test(NAME ${SWARM_TEST_PREFIX}bench_engine COMMAND bench_engine --quick)
+set_tests_properties(${SWARM_TEST_PREFIX}bench_engine PROPERTIES LABELS bench TIMEOUT 120)
