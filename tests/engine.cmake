@@ -23,3 +23,5 @@ sw_test_program(bench_engine ROOMS base uio http engine LIBS sw_testengine PkgCo
   SOURCES bench/bench_engine.c)
 add_test(NAME ${SWARM_TEST_PREFIX}bench_engine COMMAND bench_engine --quick)
 set_tests_properties(${SWARM_TEST_PREFIX}bench_engine PROPERTIES LABELS bench TIMEOUT 120)
+sw_test(component_engine_tls LABEL component ROOMS base uio engine LIBS PkgConfig::SSL
+  SOURCES component/test_engine_tls.c lib/testca.c)
