@@ -1445,7 +1445,7 @@ static void volume_create(struct te_conn *c)
 {
 	struct json_object *body = json_tokener_parse(c->body), *v;
 	const char *name = jstr(body, "Name"), *driver = jstr(body, "Driver");
-	sw_auto_free char *anon = NULL, *mountpoint = NULL;
+	sw_auto_free char *mountpoint = NULL;
 	char id[65];
 
 	if (!*name) {
