@@ -182,6 +182,16 @@ exec_on_host() {
 }
 host_cut() { ip -n "$(lab_ns switch)" link set "p-$1" down; }
 host_uncut() { ip -n "$(lab_ns switch)" link set "p-$1" up; }
+# One direction only: HOST hears nothing of FROM; or it loses every fourth packet. host_hears ends both.
+host_filter() {
+	local h=$1
+	shift
+	on_host "$h" iptables -w -N LAB 2>/dev/null && on_host "$h" iptables -w -I INPUT -j LAB
+	on_host "$h" iptables -w -A LAB "$@"
+}
+host_deaf() { host_filter "$1" -s "$(host_ip "$2")" -j DROP; }
+host_lossy() { host_filter "$1" -i eth0 -m statistic --mode random --probability 0.25 -j DROP; }
+host_hears() { on_host "$1" iptables -w -F LAB 2>/dev/null || true; }
 
 # ---- engines
 engine_sock() { echo "$LAB/$1/docker.sock"; }
