@@ -4,13 +4,15 @@
  *   put -> [waiting] -> one batch -> durable -> event
  *             ^             |
  *             +--- failed, backoff: only the newest status of each task is kept
- */
+ *
+ * Acknowledgements go along; those of a failed batch go with the next one. */
 #include "journal.h"
 #include <string.h>
 #include <swarm/log.h>
 #include <swarm/loop.h>
 #include <swarm/mem.h>
 #include <swarm/store.h>
+#include <uthash.h>
 #include <utlist.h>
 
 #define BATCH_MAX   1024 /* entries, and acknowledgements: some ms of packing */
@@ -26,8 +28,8 @@ struct jentry {
 	struct status *status; /* NULL: delete */
 };
 
-struct ack {
-	struct ack *prev, *next;
+struct ack { /* the newest of a task */
+	UT_hash_handle hh;
 	int64_t at_ns;
 	char task_id[];
 };
@@ -36,6 +38,7 @@ struct ack {
 struct batch {
 	struct journal *j;
 	struct jentry *entries;
+	struct ack *acks;
 };
 
 struct journal {
@@ -44,9 +47,8 @@ struct journal {
 	struct journal_events ev;
 	void *arg;
 	struct jentry *waiting; /* DL */
-	struct ack *acks;       /* DL */
-	size_t n_acks;
-	struct batch *batch; /* on its way */
+	struct ack *acks;       /* hash */
+	struct batch *batch;    /* on its way */
 	struct sw_timer timer;
 	uint64_t retry_ns; /* 0: all is well */
 };
@@ -78,11 +80,12 @@ static void entries_free(struct jentry *list)
 
 static void acks_free(struct ack *list)
 {
-	while (list) {
-		struct ack *next = list->next;
+	struct ack *a = list, *next;
 
-		free(list);
-		list = next;
+	HASH_CLEAR(hh, list); /* the elements stay linked */
+	for (; a; a = next) {
+		next = a->hh.next;
+		free(a);
 	}
 }
 
@@ -120,7 +123,7 @@ static void rearm(struct journal *j)
 {
 	if (j->batch || j->retry_ns)
 		return; /* on_committed() or the running retry timer goes on */
-	if (j->waiting || j->n_acks >= BATCH_MAX)
+	if (j->waiting || HASH_COUNT(j->acks) >= BATCH_MAX)
 		sw_timer_arm(&j->timer, 0);
 	else if (j->acks && !sw_timer_armed(&j->timer))
 		sw_timer_arm(&j->timer, ACK_DELAY);
@@ -163,13 +166,20 @@ void journal_delete(struct journal *j, struct journal_slot *slot, const char *ta
 
 void journal_acked(struct journal *j, const char *task_id, int64_t at_ns)
 {
-	size_t len = strlen(task_id) + 1;
-	struct ack *a = xcalloc(1, sizeof(*a) + len);
+	struct ack *a;
 
+	HASH_FIND_STR(j->acks, task_id, a);
+	if (a) {
+		if (a->at_ns < at_ns)
+			a->at_ns = at_ns;
+		return;
+	}
+	size_t len = strlen(task_id);
+
+	a = xcalloc(1, sizeof(*a) + len + 1);
 	a->at_ns = at_ns;
 	memcpy(a->task_id, task_id, len);
-	DL_APPEND(j->acks, a);
-	j->n_acks++;
+	HASH_ADD_KEYPTR(hh, j->acks, a->task_id, len, a);
 	rearm(j);
 }
 
@@ -200,10 +210,12 @@ static void on_committed(void *arg, const struct sw_err *err)
 	struct batch *b = arg;
 	struct journal *j = b->j;
 	struct jentry *list = b->entries, *e, *tmp;
+	struct ack *acks = b->acks;
 
 	free(b);
 	if (!j) {
 		entries_free(list);
+		acks_free(acks);
 		return;
 	}
 	j->batch = NULL;
@@ -214,9 +226,13 @@ static void on_committed(void *arg, const struct sw_err *err)
 		log_err("statuses not stored, nothing is reported until they are", KERR(err),
 			KU("retry_ms", j->retry_ns / SW_NS_PER_MS));
 		put_back(j, list);
+		for (const struct ack *a = acks; a; a = a->hh.next)
+			journal_acked(j, a->task_id, a->at_ns);
+		acks_free(acks);
 		sw_timer_arm(&j->timer, j->retry_ns);
 		return;
 	}
+	acks_free(acks);
 	if (j->retry_ns)
 		log_notice("statuses are stored again");
 	j->retry_ns = 0;
@@ -271,10 +287,9 @@ void journal_flush(struct journal *j)
 			e->slot->last = NULL;
 	}
 	for (int n = 0; n < BATCH_MAX && (a = j->acks); n++) {
-		DL_DELETE(j->acks, a);
-		j->n_acks--;
+		HASH_DEL(j->acks, a);
+		HASH_ADD_KEYPTR(hh, j->batch->acks, a->task_id, strlen(a->task_id), a);
 		store_batch_acked(sb, a->task_id, a->at_ns);
-		free(a);
 	}
 	store_commit(j->store, sb, on_committed, j->batch);
 }

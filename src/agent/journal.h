@@ -31,7 +31,7 @@ void journal_status(struct journal *j, struct journal_slot *slot, const char *ta
 	struct status *s, const char *cause);
 /* The row of a removed task. Nothing else may be waiting in @slot. */
 void journal_delete(struct journal *j, struct journal_slot *slot, const char *task_id);
-/* Lazily: with the next batch, or in a second; forgotten if that fails. */
+/* Lazily: with the next batch, or in a second. */
 void journal_acked(struct journal *j, const char *task_id, int64_t at_ns);
 /* What waits goes into a batch now (up to a bound) and not a loop round later. Does nothing while
  * a batch is on its way or failed. */

@@ -574,6 +574,34 @@ static void test_full_disk_status(void **state)
 	assert_false(st.store_trouble);
 }
 
+/* A commit that carries nothing but acknowledgements is the one that fails. */
+static void test_full_disk_acknowledgement(void **state)
+{
+	struct kit *k = *state;
+	struct agent_stats st;
+
+	kit_up(k);
+	kit_assign(k, true, "t1", RUNNING, ASSIGNED);
+	kit_ms(k, 500);
+	assert_string_equal(reported(k, "t1"), "RUNNING");
+	assert_int_not_equal(
+		memstore_row(k->store, "t1")->acked_at_ns, memstore_row(k->store, "t1")->at_ns);
+	memstore_fail(k->store, 1, SW_TEMPORARY);
+	kit_ms(k, 800);
+	agent_stats(k->agent, &st);
+	assert_true(st.store_trouble);
+	kit_settle(k);
+	agent_stats(k->agent, &st);
+	assert_false(st.store_trouble);
+	assert_int_equal(
+		memstore_row(k->store, "t1")->acked_at_ns, memstore_row(k->store, "t1")->at_ns);
+	fakeexec_exit(k->x, "t1", 7);
+	kit_settle(k);
+	assert_string_equal(reported(k, "t1"), "RUNNING FAILED");
+	assert_int_equal(
+		memstore_row(k->store, "t1")->acked_at_ns, memstore_row(k->store, "t1")->at_ns);
+}
+
 /* ---- secrets */
 
 static void test_secret_in_the_same_message(void **state)
@@ -1172,6 +1200,7 @@ int main(void)
 		T(test_end_is_durable_before_the_container_goes),
 		T(test_full_disk_assignment),
 		T(test_full_disk_status),
+		T(test_full_disk_acknowledgement),
 		T(test_secret_in_the_same_message),
 		T(test_restart_waits_for_secrets),
 		T(test_reports_again_after_registration),
