@@ -4,9 +4,10 @@
 STEP_LIMIT=120   # s, for one command to come through
 SETTLE_QUIET=90  # s, without any change: what is wrong then stays wrong
 SETTLE_LIMIT=600 # s, of endless change
+SETTLE_NUDGE=30  # s, see nudge()
 
 declare -A W_KIND W_REPLICAS W_VERSION W_IMAGE W_CODE
-VIOLENT=0
+VIOLENT=0 NUDGES=0 AGENT_LOG_AT=0
 
 # A disagreement or something worse: everything that is known about it, and out.
 disagree() {
@@ -18,6 +19,7 @@ disagree() {
 
 views() {
 	local f
+	[ -s "$LAB/truth/wrong" ] || compare
 	echo "==== wanted: name|kind|replicas|version|image|code|violent"
 	cat "$LAB/truth/wanted.txt"
 	echo "==== manager: nodes, services, tasks"
@@ -76,9 +78,24 @@ compare() {
 	[ ! -s "$LAB/truth/wrong" ]
 }
 
+# A manager forgets a task that waits for a node if the service was changed in a way that does not replace it (a
+# new number of replicas) while no node was Ready: moby/moby#53722. The task stays PENDING although the
+# node is Ready, until its service is updated by force. That is not what is tested here, so it is done, once, and
+# said. If the tasks still stay, it is the node that does not offer what they need.
+nudge() {
+	local s waiting
+	waiting=$(sed -n 's/^not settled | [a-z0-9]* | \([^ ]*\) PENDING.RUNNING$/\1/p' "$LAB/truth/wrong" | sort -u)
+	[ -n "$waiting" ] || return 0
+	for s in $waiting; do
+		NUDGES=$((NUDGES + 1))
+		say "$SCENARIO: the manager forgot waiting tasks of $s: updated by force"
+		try_mgr service update --detach --no-resolve-image --force "$s"
+	done
+}
+
 # Waits until all four agree twice in a row. Slow is not wrong: the time counts from the last change.
 settle() {
-	local what=$1 start=$SECONDS changed=$SECONDS good=0 last="" now
+	local what=$1 start=$SECONDS changed=$SECONDS good=0 last="" now nudged=""
 	while :; do
 		alive "$what"
 		if compare; then
@@ -91,6 +108,10 @@ settle() {
 			if [ "$now" != "$last" ]; then
 				last=$now
 				changed=$SECONDS
+			fi
+			if [ -z "$nudged" ] && [ $((SECONDS - changed)) -ge "$SETTLE_NUDGE" ]; then
+				nudged=1
+				nudge
 			fi
 			[ $((SECONDS - changed)) -lt "$SETTLE_QUIET" ] ||
 				disagree "$what: nothing changed for $SETTLE_QUIET s, and still:
@@ -157,18 +178,26 @@ agent_node() { docker_on mgr node ls --filter name=w1 -q; }
 
 # ---- the agent
 do_agent_kill() { # TENTHS away
-	agent_kill w1
+	agent_kill w1 2>/dev/null
 	pause "$1"
+	agent_again
+}
+agent_again() {
+	AGENT_LOG_AT=$(stat -c %s "$LAB/log/agent-w1.log")
 	agent_start w1
 }
 do_agent_term() {
+	local up
+	# before it has said that, the signal is not its own yet
+	up=$(tail -c "+$((AGENT_LOG_AT + 1))" "$LAB/log/agent-w1.log" | grep -c 'swarm-agentd starts')
 	kill -TERM "$(agent_pid w1)"
 	wait_quiet "$STEP_LIMIT" pid_gone "$(agent_pid w1)" || disagree "the agent does not end on SIGTERM"
 	wait "$(agent_pid w1)"
 	AGENT_CODE=$?
-	[ $AGENT_CODE = 0 ] || disagree "the agent ended with $AGENT_CODE on SIGTERM"
+	[ $AGENT_CODE = 0 ] || { [ "$up" = 0 ] && [ $AGENT_CODE = 143 ]; } ||
+		disagree "the agent ended with $AGENT_CODE on SIGTERM"
 	pause "$1"
-	agent_start w1
+	agent_again
 }
 do_agent_freeze() { kill -STOP "$(agent_pid w1)"; }
 do_agent_thaw() { kill -CONT "$(agent_pid w1)"; }

@@ -74,7 +74,7 @@ g_create() {
 	pick steady steady steady trap trap stubborn once once fails healthy late sick nobind && kind=$R
 	rnd 8 && repl=$((R + 1))
 	case $kind in sick | fails | nobind | stubborn) repl=$(((repl + 2) / 3)) ;; esac
-	pick host host host none && net=$R
+	pick host host host host bridge && net=$R
 	pick 0 1 3 42 && code=$R
 	[ $kind != fails ] || [ "$code" != 0 ] || code=7
 	rnd 5 && secs=$R
@@ -187,12 +187,12 @@ g_later() { # accidents whose time is over
 	done
 }
 make_plan() { # SEED
-	local i steps
+	local i first steps
 	rnd_seed "$1"
 	PLAN=() open=() g_kind=() g_repl=() g_ver=()
 	g_avail=active g_next=0
-	rnd 3
-	for ((i = 0; i <= R; i++)); do PLAN_N=$R g_create || true; R=$PLAN_N; done
+	rnd 3 && first=$R
+	for ((i = 0; i <= first; i++)); do g_create; done
 	rnd 7
 	steps=$((R + 5))
 	for ((i = 0; i < steps; i++)); do
@@ -237,6 +237,7 @@ run_plan() { # of PLAN
 	fi
 	say "$SCENARIO: $((SECONDS - t)) s, ${#PLAN[@]} steps, $services services and $tasks containers at the end, agent $(agent_size)"
 	for line in "$LAB"/log/*.log; do : >"$line"; done
+	AGENT_LOG_AT=0
 }
 agent_size() {
 	echo "$(awk '/^VmRSS/ { print $2 " kB" }' "/proc/$(agent_pid w1)/status"), $(find "/proc/$(agent_pid w1)/fd" -type l 2>/dev/null | wc -l) fds"
@@ -299,4 +300,4 @@ else
 fi
 agent_stop w1
 [ "$AGENT_CODE" = 0 ] || fail "the agent ended with $AGENT_CODE"
-say "done: no disagreement"
+say "done: no disagreement${NUDGES:+, the manager was nudged $NUDGES times}"
