@@ -12,6 +12,7 @@ pretend_exit() {
 	# shellcheck disable=SC2086
 	[ -z "$pretend_pids" ] || kill $pretend_pids 2>/dev/null
 	wait
+	umount "$pretend_dir/run" 2>/dev/null # the agent's tmpfs, where it could mount one
 	rm -rf "$pretend_dir"
 	exit $code
 }
@@ -31,7 +32,7 @@ on_pretence() {
 	wait_for 30 "the test manager" test -s "$d/token"
 	wait_for 30 "the test engine" test -S "$d/engine.sock"
 	chmod 600 "$d/token"
-	"$SWARM_AGENTD" --config /dev/null --state-dir "$d/state" --engine "unix://$d/engine.sock" --join-addr "$(cat "$d/addr")" \
+	"$SWARM_AGENTD" --config /dev/null --state-dir "$d/state" --run-dir "$d/run" --engine "unix://$d/engine.sock" --join-addr "$(cat "$d/addr")" \
 		--join-token-file "$d/token" --hostname w1 --pull-policy missing --log-level info >"$d/agent.log" 2>&1 &
 	local agent=$!
 	pretend_pids="$pretend_pids $agent"

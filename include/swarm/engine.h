@@ -59,6 +59,7 @@ struct engine_info {
 	const char *swarm_state;               /* LocalNodeState, "" if unknown */
 	struct json_object *generic_resources; /* array as the engine gives it, or NULL */
 	bool live_restore;
+	struct json_object *json; /* the whole answer */
 };
 /* All pointers borrowed during the callback. */
 typedef void engine_info_cb(void *arg, const struct engine_info *info, const struct sw_err *err);

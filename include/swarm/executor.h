@@ -24,6 +24,8 @@ typedef void executor_list_cb(void *arg, const struct executor_found *f, size_t 
 struct executor_deps {
 	const Pb__Secret *(*secret)(void *arg, const char *task_id, const char *secret_id);
 	const Pb__Config *(*config)(void *arg, const char *task_id, const char *config_id);
+	/* Whether the agent has a task of that id, in whatever state. May be NULL: not known. */
+	bool (*knows_task)(void *arg, const char *task_id);
 	void *arg;
 };
 
@@ -39,6 +41,9 @@ struct executor_ops {
 	/* Who we are, before the first controller: labels of our containers, event stream. */
 	void (*set_node)(struct executor *x, const char *node_id, const char *cluster_id);
 	void (*set_deps)(struct executor *x, const struct executor_deps *deps);
+	/* The stored tasks are loaded: what belongs to none of them (deps.knows_task) can go, as far
+	 * as it is the executor's own. May be NULL. */
+	void (*sweep)(struct executor *x);
 	/* All containers on the engine that carry our node id, running or not. */
 	void (*list)(struct executor *x, executor_list_cb *cb, void *arg);
 	/* Stops and removes a container that no task owns. */
@@ -64,5 +69,8 @@ struct docker_executor_config {
 	enum docker_pull_policy pull_policy;
 	int64_t reserve_memory; /* subtracted from what Describe reports, bytes */
 	unsigned max_starts, max_pulls; /* at once; 0: 8 and 4 */
+	/* Absolute; secrets and configs lie below it, on a tmpfs that is mounted there if need be.
+	 * NULL: tasks with secrets or configs are rejected. */
+	const char *run_dir;
 };
 int docker_executor_new(struct executor **ret, const struct docker_executor_config *cfg, struct sw_err *err);

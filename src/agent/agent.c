@@ -482,6 +482,8 @@ int agent_start(struct agent *a, struct sw_err *err)
 	r = worker_load(a->worker, err);
 	if (r < 0)
 		return r;
+	if (x->ops->sweep)
+		x->ops->sweep(x);
 	a->phase = RUNNING;
 	store_node(a, &(struct store_node){.node_id = a->node_id,
 			      .cluster_id = a->cluster_id,

@@ -227,7 +227,15 @@ static const Pb__Config *get_config(void *arg, const char *task_id, const char *
 	return NULL;
 }
 
+static bool knows_task(void *arg, const char *task_id)
+{
+	struct deps *d = arg;
+
+	return d->task(d->task_arg, task_id) != NULL;
+}
+
 void deps_getters(struct deps *d, struct executor_deps *ret)
 {
-	*ret = (struct executor_deps){.secret = get_secret, .config = get_config, .arg = d};
+	*ret = (struct executor_deps){
+		.secret = get_secret, .config = get_config, .knows_task = knows_task, .arg = d};
 }

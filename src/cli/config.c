@@ -31,6 +31,7 @@ struct option_row {
 };
 
 static int check_path(const char *v, char **canonical, const char **want);
+static int check_run_dir(const char *v, char **canonical, const char **want);
 static int check_addr(const char *v, char **canonical, const char **want);
 static int check_hostname(const char *v, char **canonical, const char **want);
 static int check_engine(const char *v, char **canonical, const char **want);
@@ -40,6 +41,9 @@ static int check_api_version(const char *v, char **canonical, const char **want)
 static const struct option_row rows[] = {
 	{"state-dir", "DIR", K_STR, AT(state_dir), "/var/lib/swarm-agentd", NULL, NULL, check_path,
 		"node certificate and store (DIR/agent.db); made with mode 0700"},
+	{"run-dir", "DIR", K_STR, AT(run_dir), "/run/swarm-agentd", NULL, NULL, check_run_dir,
+		"secrets and configs of running tasks, in memory: a tmpfs is mounted on it if it "
+		"is on none"},
 	{"engine", "URL", K_STR, AT(engine), "unix:///var/run/docker.sock", NULL, "DOCKER_HOST",
 		check_engine, "engine that runs the tasks: unix:///PATH or tcp://HOST:PORT"},
 	{"engine-cert-path", "DIR", K_STR, AT(engine_cert_path), NULL, NULL, "DOCKER_CERT_PATH",
@@ -143,6 +147,21 @@ static int check_path(const char *v, char **canonical, const char **want)
 	(void)canonical;
 	*want = "a path";
 	return *v && strlen(v) < PATH_MAX ? 0 : -EINVAL;
+}
+
+/* The engine mounts what is in it: it has to mean the same in every process. */
+static int check_run_dir(const char *v, char **canonical, const char **want)
+{
+	size_t len = strlen(v);
+
+	*want = "an absolute path without \"..\", and not /";
+	while (len > 1 && v[len - 1] == '/')
+		len--;
+	if (*v != '/' || len < 2 || len > PATH_MAX - 128 || strstr(v, "/../") ||
+		(len >= 3 && strncmp(v + len - 3, "/..", 3) == 0))
+		return -EINVAL;
+	*canonical = xstrndup(v, len);
+	return 0;
 }
 
 /* HOST, HOST:PORT, [V6], [V6]:PORT; a bare IPv6 address would be ambiguous. */

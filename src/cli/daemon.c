@@ -428,6 +428,7 @@ static int open_engine(struct daemon *d, struct sw_err *err)
 		.hostname = d->cfg->hostname,
 		.pull_policy = pull_policy(d->cfg->pull_policy),
 		.reserve_memory = (int64_t)d->cfg->reserve_memory,
+		.run_dir = d->cfg->run_dir,
 	};
 	int r;
 

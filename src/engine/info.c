@@ -55,6 +55,7 @@ static void finish_info(
 		.swarm_state = js_str(js_obj(o, "Swarm"), "LocalNodeState"),
 		.generic_resources = js_arr(o, "GenericResources"),
 		.live_restore = js_bool(o, "LiveRestoreEnabled"),
+		.json = o,
 	};
 
 	(void)status;

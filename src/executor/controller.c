@@ -1,6 +1,7 @@
 /* controller.c - what stands behind one container task: its life, its operations' common end, and
  * what was last seen of the container. The operations are tables of steps in files of their own. */
 #include "ctl.h"
+#include "files.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -114,6 +115,10 @@ static void on_op_end(void *arg, const struct sw_err *err)
 
 	gate_leave(&c->slot);
 	image_leave(&c->image);
+	if (c->has_exit && !c->files_dropped && files_wanted(spec_container(c->task->pb))) {
+		c->files_dropped = true; /* it never starts again */
+		secrets_drop(&c->d->secrets, c->task_id);
+	}
 	observe_end(c);
 	c->stop_awaited = false;
 	sw_err_copy(&r.err, err);

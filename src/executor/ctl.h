@@ -50,6 +50,8 @@ struct ctl {
 	bool no_space; /* one retry after a full disk */
 
 	struct image_want image;
+	struct secrets_job *files; /* of the step that runs */
+	bool files_dropped;
 	/* Stopping outlives the operation that asked for it: nobody takes a signal back. */
 	struct engine_call *stop_call;
 	bool stop_awaited; /* by the step that runs */
@@ -85,6 +87,10 @@ void ctl_see(struct ctl *c, const struct engine_container *k);
 void ctl_watching(struct ctl *c);
 /* It has run and is over. */
 bool ctl_ended(const struct engine_container *k);
+
+/* files of secrets and configs: step functions, prepare.c */
+void ctl_start_files(struct steps *s);
+void ctl_cancel_files(struct steps *s);
 
 /* ---- prepare.c, start.c, wait.c, remove.c: the operations */
 void ctl_prepare(struct controller *c, controller_cb *cb, void *arg);

@@ -265,6 +265,7 @@ static void on_info(void *arg, const struct engine_info *info, const struct sw_e
 		finish(d, err);
 		return;
 	}
+	secrets_engine(&d->secrets, info);
 	d->describe.desc = description(d, info);
 	d->describe.call = engine_plugins(d->engine, on_plugins, d);
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "gate.h"
 #include "images.h"
+#include "secrets.h"
 #include "spec.h"
 #include "watch.h"
 #include <swarm/engine.h>
@@ -25,6 +26,8 @@ struct docker {
 	struct gate starts; /* creates and starts */
 	struct images images;
 	struct watch watch;
+	struct secrets secrets;
+	char *run_dir;
 	unsigned n_controllers, n_logs;
 
 	struct { /* describe.c */
@@ -55,7 +58,7 @@ void docker_describe_done(struct docker *d);
 /* controller.c */
 int docker_controller(
 	struct executor *x, struct api_task *t, struct controller **ret, struct sw_err *err);
-/* The last controller or log stream has gone. */
+/* The last controller, log stream or job has gone. */
 void docker_maybe_closed(struct docker *d);
 
 /* orphans.c */

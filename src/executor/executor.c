@@ -20,6 +20,8 @@ struct spec_env docker_env(const struct docker *d)
 	/* versions count 1.41, 1.42 ...; a 2.0 would be newer than all that is compared here */
 	if (v)
 		env.api = sw_starts_with(v, "1.") ? (int)strtol(v + 2, NULL, 10) : INT_MAX;
+	env.remote = !engine_is_local(d->engine);
+	env.run_dir = d->run_dir;
 	env.podman = v && engine_is_podman(d->engine);
 	return env;
 }
@@ -86,6 +88,11 @@ static void docker_set_deps(struct executor *x, const struct executor_deps *deps
 	docker_of(x)->deps = *deps;
 }
 
+static void docker_sweep(struct executor *x)
+{
+	secrets_sweep(&docker_of(x)->secrets);
+}
+
 static void on_closing(void *arg)
 {
 	struct docker *d = arg;
@@ -98,6 +105,8 @@ static void on_closing(void *arg)
 	api_free(d->node);
 	gate_done(&d->starts);
 	images_done(&d->images);
+	secrets_done(&d->secrets);
+	free(d->run_dir);
 	free(d->hostname);
 	free(d->node_id);
 	free(d->cluster_id);
@@ -107,7 +116,7 @@ static void on_closing(void *arg)
 
 void docker_maybe_closed(struct docker *d)
 {
-	if (d->closed && !d->n_controllers && !d->n_logs)
+	if (d->closed && !d->n_controllers && !d->n_logs && secrets_idle(&d->secrets))
 		sw_timer_arm(&d->closing, 0);
 }
 
@@ -132,6 +141,7 @@ int docker_executor_new(
 		.set_network_bootstrap_keys = docker_set_keys,
 		.set_node = docker_set_node,
 		.set_deps = docker_set_deps,
+		.sweep = docker_sweep,
 		.list = docker_list,
 		.remove_orphan = docker_remove_orphan,
 		.close = docker_close,
@@ -144,6 +154,9 @@ int docker_executor_new(
 	if (cfg->reserve_memory < 0)
 		return sw_err_set(err, SW_REJECTED, -EINVAL, "reserve_memory %lld is negative",
 			(long long)cfg->reserve_memory);
+	if (!sw_str_empty(cfg->run_dir) && *cfg->run_dir != '/')
+		return sw_err_set(err, SW_REJECTED, -EINVAL, "run_dir \"%s\" is no absolute path",
+			cfg->run_dir);
 	d = xcalloc(1, sizeof(*d));
 	d->base.ops = &ops;
 	d->loop = cfg->loop;
@@ -154,6 +167,8 @@ int docker_executor_new(
 	images_init(&d->images, d->loop, d->engine, cfg->pull_policy,
 		cfg->max_pulls ? cfg->max_pulls : DEFAULT_PULLS);
 	watch_init(&d->watch, d->loop, d->engine, on_changed, d);
+	d->run_dir = sw_str_empty(cfg->run_dir) ? NULL : xstrdup(cfg->run_dir);
+	secrets_init(&d->secrets, d, d->run_dir);
 	TAILQ_INIT(&d->requests);
 	sw_timer_init(&d->closing, d->loop, on_closing, d);
 	*ret = &d->base;

@@ -8,6 +8,7 @@
  * is temporary, and the next prepare finds the container. A create that is under way is not
  * interrupted. Cancelled while pulling, the pull goes on and is joined by the next prepare. */
 #include "ctl.h"
+#include "files.h"
 #include <errno.h>
 #include <json-c/json.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 #define CREATE_TRIES 3
 
-enum { LOOK, VOLUMES, IMAGE, SLOT, CREATE, ADOPT, NETWORKS, UNDO };
+enum { LOOK, VOLUMES, IMAGE, FILES, SLOT, CREATE, ADOPT, NETWORKS, UNDO };
 
 static const Pb__ContainerSpec *spec(const struct ctl *c)
 {
@@ -131,6 +132,61 @@ static void cancel_image(struct steps *s)
 	image_leave(&((struct ctl *)steps_arg(s))->image);
 }
 
+/* ---- files of secrets and configs: late, so that they live short, and before the create, which
+ * wants to see what it mounts */
+
+static void on_files(void *arg, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	c->files = NULL;
+	steps_done(&c->op, err);
+}
+
+static void begin_files(struct ctl *c)
+{
+	struct secrets *s = &c->d->secrets;
+
+	c->files_dropped = false;
+	if (sw_streq(c->op.op, "start")) /* made by prepare, maybe long ago */
+		c->files = secrets_ensure(s, c, on_files, c);
+	else
+		c->files = secrets_write(s, c, on_files, c);
+}
+
+static void on_engine(void *arg, const struct engine_info *info, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+
+	c->call = NULL;
+	if (!info) {
+		ctl_fail(c, err, FAULT_READ);
+		return;
+	}
+	secrets_engine(&c->d->secrets, info);
+	begin_files(c);
+}
+
+void ctl_start_files(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	if (!files_wanted(spec(c)))
+		steps_done(s, NULL);
+	else if (c->d->secrets.owner_known)
+		begin_files(c);
+	else
+		c->call = engine_info(c->d->engine, on_engine, c);
+}
+
+void ctl_cancel_files(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	ctl_cancel_call(s);
+	secrets_forget(take(c->files));
+}
+
 /* ---- create, a few at once on the node */
 
 static void on_slot(void *arg)
@@ -150,6 +206,18 @@ static void cancel_slot(struct steps *s)
 	gate_leave(&((struct ctl *)steps_arg(s))->slot);
 }
 
+static void create_failed(struct ctl *c, const struct sw_err *err)
+{
+	struct sw_err e = *err;
+
+	if (c->d->run_dir && fault_text(&e, c->d->run_dir) && fault_text(&e, "does not exist"))
+		sw_err_wrap(&e,
+			"the engine does not see the agent's run directory %s (another mount "
+			"namespace?); give a --run-dir on a tmpfs that both see",
+			c->d->run_dir);
+	ctl_fail(c, &e, FAULT_PREPARE);
+}
+
 static void on_created(void *arg, const char *id, const struct sw_err *err)
 {
 	struct ctl *c = arg;
@@ -167,7 +235,7 @@ static void on_created(void *arg, const char *id, const struct sw_err *err)
 		c->pulled_again = true; /* removed between the pull and now */
 		steps_jump(&c->op, IMAGE);
 	} else {
-		ctl_fail(c, err, FAULT_PREPARE);
+		create_failed(c, err);
 	}
 }
 
@@ -288,7 +356,8 @@ static const struct step prepare[] = {
 	/*             name        start           next      on error  cancel */
 	[LOOK]     = { "look",     start_look,     VOLUMES,  STEP_END, ctl_cancel_call },
 	[VOLUMES]  = { "volumes",  start_volumes,  IMAGE,    STEP_END, ctl_cancel_call },
-	[IMAGE]    = { "image",    start_image,    SLOT,     STEP_END, cancel_image },
+	[IMAGE]    = { "image",    start_image,    FILES,    STEP_END, cancel_image },
+	[FILES]    = { "files",    ctl_start_files, SLOT,    STEP_END, ctl_cancel_files },
 	[SLOT]     = { "slot",     start_slot,     CREATE,   STEP_END, cancel_slot },
 	[CREATE]   = { "create",   start_create,   NETWORKS, STEP_END, NULL },
 	[ADOPT]    = { "adopt",    start_adopt,    STEP_END, STEP_END, ctl_cancel_call },

@@ -7,6 +7,7 @@
  * Failures: a stop that fails is temporary (a task must not be called dead while its process
  * lives), five answers of the engine later final; nothing about a removal is final. */
 #include "ctl.h"
+#include "files.h"
 #include <errno.h>
 #include <string.h>
 #include <swarm/log.h>
@@ -76,7 +77,7 @@ static void cancel_stop(struct steps *s)
 
 enum { LOOK, STOP, VERIFY };
 enum { T_LOOK, T_KILL, T_VERIFY };
-enum { R_LOOK, R_STOP, R_REMOVE, R_GONE };
+enum { R_LOOK, R_STOP, R_REMOVE, R_GONE, R_FILES };
 
 static void on_look(void *arg, const struct engine_container *k, const struct sw_err *err)
 {
@@ -91,7 +92,7 @@ static void on_look(void *arg, const struct engine_container *k, const struct sw
 		k = NULL;
 	ctl_see(c, k);
 	if (!k)
-		steps_jump(&c->op, STEP_END);
+		steps_jump(&c->op, is_remove(c) ? R_FILES : STEP_END);
 	else if (k->running || k->paused || sw_streq(k->status, "restarting"))
 		steps_done(&c->op, NULL);
 	else
@@ -204,7 +205,7 @@ static void on_removed(void *arg, const struct sw_err *err)
 	}
 	log_info("container removed", KS("task", c->task_id), KS("container", ctl_ref(c)));
 	ctl_see(c, NULL);
-	steps_jump(&c->op, STEP_END);
+	steps_jump(&c->op, R_FILES);
 }
 
 static void start_remove(struct steps *s)
@@ -219,13 +220,37 @@ static void start_gone(struct steps *s)
 	observe_begin(steps_arg(s), OBSERVE_GONE);
 }
 
+/* ---- files: its secrets and configs */
+
+static void on_files(void *arg, const struct sw_err *err)
+{
+	struct ctl *c = arg;
+	struct sw_err e = SW_ERR_NONE;
+
+	c->files = NULL;
+	sw_err_copy(&e, err);
+	fault_classify(&e, FAULT_REMOVE);
+	steps_done(&c->op, &e);
+}
+
+static void start_files(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	if (files_wanted(spec_container(c->task->pb)))
+		c->files = secrets_remove(&c->d->secrets, c->task_id, on_files, c);
+	else
+		steps_done(s, NULL);
+}
+
 /* clang-format off */
 static const struct step remove_steps[] = {
 	/*             name       start         next      on error  cancel */
 	[R_LOOK]   = { "look",    start_look,   R_STOP,   STEP_END, ctl_cancel_call },
 	[R_STOP]   = { "stop",    start_stop,   R_REMOVE, STEP_END, cancel_stop },
-	[R_REMOVE] = { "remove",  start_remove, STEP_END, STEP_END, NULL },
-	[R_GONE]   = { "gone",    start_gone,   STEP_END, STEP_END, ctl_cancel_observe },
+	[R_REMOVE] = { "remove",  start_remove, R_FILES,  STEP_END, NULL },
+	[R_GONE]   = { "gone",    start_gone,   R_FILES,  STEP_END, ctl_cancel_observe },
+	[R_FILES]  = { "files",   start_files,  STEP_END, STEP_END, ctl_cancel_files },
 };
 /* clang-format on */
 

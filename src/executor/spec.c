@@ -136,14 +136,6 @@ static int check_container(const Pb__ContainerSpec *c, struct sw_err *err)
 {
 	if (!*c->image)
 		return sw_err_set(err, SW_REJECTED, -EINVAL, "dockerexec: image required");
-	if (c->n_secrets)
-		return sw_err_set(err, SW_REJECTED, -ENOTSUP,
-			"secret \"%s\": secrets are not supported by this agent",
-			c->secrets[0]->secret_name);
-	if (c->n_configs)
-		return sw_err_set(err, SW_REJECTED, -ENOTSUP,
-			"config \"%s\": configs are not supported by this agent",
-			c->configs[0]->config_name);
 	if (c->pull_options && strpbrk(c->pull_options->registry_auth, "\r\n"))
 		return sw_err_set(err, SW_REJECTED, -EINVAL,
 			"pull_options.registry_auth contains a line break");
@@ -157,8 +149,8 @@ int spec_check(const Pb__Task *t, const struct spec_env *env, struct sw_err *err
 
 	if ((r = check_runtime(t, err)) || (r = check_container(c, err)) ||
 		(r = check_name(t, err)) || (r = spec_mounts_check(c, env, err)) ||
-		(r = check_templates(c, err)) || (r = spec_networks_check(t, err)) ||
-		(r = spec_host_check(t, env, err)))
+		(r = spec_files_check(c, env, err)) || (r = check_templates(c, err)) ||
+		(r = spec_networks_check(t, err)) || (r = spec_host_check(t, env, err)))
 		return r;
 	return 0;
 }
@@ -343,7 +335,8 @@ int spec_body(const Pb__Task *t, const char *name, const struct spec_env *env,
 	spec_ports_add(t, body, host);
 	spec_networks_add(t, env, body, host);
 	spec_host_add(t, env, body, host);
-	if ((r = spec_mounts_add(c, env, host, err)) < 0) {
+	if ((r = spec_mounts_add(c, env, host, err)) < 0 ||
+		(r = spec_files_add(t, env, host, err)) < 0) {
 		json_object_put(body);
 		return r;
 	}

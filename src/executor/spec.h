@@ -23,6 +23,8 @@ struct spec_env {
 	int api; /* minor number of the engine's API 1.x; 0: not known yet, checks by version wait
 		  */
 	bool podman;
+	bool remote;         /* the engine does not see our files */
+	const char *run_dir; /* NULL: none */
 };
 
 /* Everything that can be known without the engine. 0, or SW_REJECTED. */
@@ -48,6 +50,10 @@ int64_t spec_grace_s(const Pb__Task *t);
 int spec_mounts_check(const Pb__ContainerSpec *c, const struct spec_env *env, struct sw_err *err);
 int spec_mounts_add(const Pb__ContainerSpec *c, const struct spec_env *env,
 	struct json_object *host, struct sw_err *err);
+/* files.c: secrets and configs */
+int spec_files_check(const Pb__ContainerSpec *c, const struct spec_env *env, struct sw_err *err);
+int spec_files_add(const Pb__Task *t, const struct spec_env *env, struct json_object *host,
+	struct sw_err *err);
 int spec_networks_check(const Pb__Task *t, struct sw_err *err); /* and ports */
 /* NetworkMode into @host, NetworkingConfig into @body. */
 void spec_networks_add(const Pb__Task *t, const struct spec_env *env, struct json_object *body,

@@ -11,7 +11,7 @@
 #include <swarm/log.h>
 #include <swarm/mem.h>
 
-enum { LOOK, SLOT, START, WATCH, DIAGNOSE };
+enum { LOOK, FILES, SLOT, START, WATCH, DIAGNOSE };
 
 static void on_look(void *arg, const struct engine_container *k, const struct sw_err *err)
 {
@@ -33,7 +33,7 @@ static void on_look(void *arg, const struct engine_container *k, const struct sw
 	}
 	ctl_see(c, k);
 	if (sw_streq(k->status, "created")) {
-		steps_jump(&c->op, SLOT);
+		steps_jump(&c->op, FILES);
 		return;
 	}
 	c->already = true;
@@ -47,7 +47,7 @@ static void start_look(struct steps *s)
 	struct ctl *c = steps_arg(s);
 
 	if (c->fresh) { /* made a moment ago by prepare: no need to ask */
-		steps_jump(s, SLOT);
+		steps_jump(s, FILES);
 		return;
 	}
 	c->call = engine_container_inspect(c->d->engine, ctl_ref(c), on_look, c);
@@ -130,7 +130,8 @@ static void start_diagnose(struct steps *s)
 /* clang-format off */
 static const struct step start[] = {
 	/*             name         start           next      on error  cancel */
-	[LOOK]     = { "look",      start_look,     SLOT,     STEP_END, ctl_cancel_call },
+	[LOOK]     = { "look",      start_look,     FILES,    STEP_END, ctl_cancel_call },
+	[FILES]    = { "files",     ctl_start_files, SLOT,    STEP_END, ctl_cancel_files },
 	[SLOT]     = { "slot",      start_slot,     START,    STEP_END, cancel_slot },
 	[START]    = { "start",     start_start,    WATCH,    DIAGNOSE, NULL },
 	[WATCH]    = { "watch",     start_watch,    STEP_END, STEP_END, ctl_cancel_observe },

@@ -307,7 +307,8 @@ agent_start() {
 	[[ " ${args[*]} " == *" --join-addr "* ]] || args+=(--join-addr "$(host_ip "$MGR"):2377")
 	[[ " ${args[*]} " == *" --join-token"* ]] || args+=(--join-token-file "$LAB/worker-token")
 	# shellcheck disable=SC2086
-	exec_on_host "$h" ${AGENT_WRAP:-} "$AGENTD" --config "$LAB/agent.conf" --state-dir "$LAB/$h/state" --engine "unix://$(engine_sock "$h")" \
+	exec_on_host "$h" ${AGENT_WRAP:-} "$AGENTD" --config "$LAB/agent.conf" --state-dir "$LAB/$h/state" --run-dir "${AGENT_RUN_DIR:-$LAB/$h/run}" \
+		--engine "unix://$(engine_sock "$h")" \
 		--hostname "$h" --pull-policy missing --log-level "${AGENT_LOG_LEVEL:-debug}" "${args[@]}" \
 		>>"$LAB/log/agent-$h.log" 2>&1 9>&- &
 	AGENT_PID=$!

@@ -22,7 +22,7 @@ make nobind --mount type=bind,source=/nosuch/source,target=/b $LAB_IMAGE sleep 1
 make nocommand $LAB_IMAGE /nosuch/command
 make ok $LAB_IMAGE true
 echo s3cret | mgr secret create lab-secret - >/dev/null
-make secret --secret lab-secret $LAB_IMAGE sleep 1
+make secret --secret source=lab-secret,target=/t --mount type=tmpfs,target=/t $LAB_IMAGE sleep 1
 make relative --mount type=tmpfs,target=/t $LAB_IMAGE sh -c 'exit 0'
 
 expect noimage '^Rejected.*\|.*pull image nosuch/image:1: '
@@ -31,7 +31,7 @@ expect nobind '^Rejected.*\|.*bind.*/nosuch/source'
 expect nocommand '^(Failed|Rejected).*\|.*/nosuch/command'
 expect ok '^Complete.*\|$'
 expect relative '^Complete.*\|$'
-expect secret '^Rejected.*\|.*secret'
+expect secret '^Rejected.*\|.*secret.*taken by a mount'
 
 say "the exit code is in the manager's task and in the store"
 id=$(mgr service ps -q --no-trunc exit3 | head -1)

@@ -24,7 +24,7 @@ agent_stop w1
 [ "$AGENT_CODE" = 0 ] || fail "exit code $AGENT_CODE"
 
 say "again without token and without join address: the same node"
-exec_agent() { exec_on_host w1 "$AGENTD" --config "$LAB/agent.conf" --state-dir "$LAB/w1/state" --engine "unix://$(engine_sock w1)" --log-level debug "$@"; }
+exec_agent() { exec_on_host w1 "$AGENTD" --config "$LAB/agent.conf" --state-dir "$LAB/w1/state" --run-dir "$LAB/w1/run" --engine "unix://$(engine_sock w1)" --log-level debug "$@"; }
 exec_agent --hostname w1b >>"$LAB/log/agent-w1.log" 2>&1 9>&- &
 echo $! >"$LAB/w1/agent.pid"
 wait_for 60 "w1b Ready" node_is w1b Ready

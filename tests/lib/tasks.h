@@ -81,6 +81,63 @@ static inline void *xmemdup_keep(const void *p, size_t n)
 	return k->data;
 }
 
+/* References as "docker service create" makes them, without an owner: 0:0. */
+static inline Pb__FileTarget *test_file(
+	const char *target, unsigned uid, unsigned gid, unsigned mode)
+{
+	Pb__FileTarget f = PB__FILE_TARGET__INIT;
+	char *u = xasprintf("%u", uid), *g = xasprintf("%u", gid);
+
+	f.name = (char *)target;
+	f.uid = xmemdup_keep(u, strlen(u) + 1);
+	f.gid = xmemdup_keep(g, strlen(g) + 1);
+	f.mode = mode;
+	free(u);
+	free(g);
+	return xmemdup_keep(&f, sizeof(f));
+}
+
+/* Adds a secret (or config) named NAME with id ID. */
+static inline void test_secret(
+	struct test_task *x, const char *id, const char *name, Pb__FileTarget *f)
+{
+	Pb__SecretReference r = PB__SECRET_REFERENCE__INIT;
+	Pb__SecretReference *all[16], *kept;
+
+	r.secret_id = (char *)id;
+	r.secret_name = (char *)name;
+	r.target_case =
+		f ? PB__SECRET_REFERENCE__TARGET_FILE : PB__SECRET_REFERENCE__TARGET__NOT_SET;
+	r.file = f;
+	kept = xmemdup_keep(&r, sizeof(r));
+	if (x->c.n_secrets)
+		memcpy(all, x->c.secrets, x->c.n_secrets * sizeof(void *));
+	all[x->c.n_secrets++] = kept;
+	x->c.secrets = xmemdup_keep(all, x->c.n_secrets * sizeof(void *));
+}
+
+static inline void test_config(
+	struct test_task *x, const char *id, const char *name, Pb__FileTarget *f)
+{
+	Pb__ConfigReference r = PB__CONFIG_REFERENCE__INIT;
+	Pb__ConfigReference *all[16], *kept;
+	static Pb__RuntimeTarget runtime = PB__RUNTIME_TARGET__INIT;
+
+	r.config_id = (char *)id;
+	r.config_name = (char *)name;
+	r.target_case =
+		f ? PB__CONFIG_REFERENCE__TARGET_FILE : PB__CONFIG_REFERENCE__TARGET_RUNTIME;
+	if (f)
+		r.file = f;
+	else
+		r.runtime = &runtime;
+	kept = xmemdup_keep(&r, sizeof(r));
+	if (x->c.n_configs)
+		memcpy(all, x->c.configs, x->c.n_configs * sizeof(void *));
+	all[x->c.n_configs++] = kept;
+	x->c.configs = xmemdup_keep(all, x->c.n_configs * sizeof(void *));
+}
+
 static inline Pb__StringPair *test_pair(const char *key, const char *value)
 {
 	Pb__StringPair p = PB__STRING_PAIR__INIT;

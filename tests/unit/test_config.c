@@ -133,13 +133,15 @@ static void test_precedence(void **state)
 {
 	struct fixture *f = *state;
 
-	put_conf(f, "state-dir = /file\nlog-level = debug\nhostname = from-file\n");
+	put_conf(f,
+		"state-dir = /file\nrun-dir = /r/x//\nlog-level = debug\nhostname = from-file\n");
 	setenv("SWARM_AGENTD_STATE_DIR", "/env", 1);
 	setenv("SWARM_AGENTD_LOG_LEVEL", "warning", 1);
 	assert_int_equal(load(f, "--state-dir", "/arg", NULL), 0);
 	assert_string_equal(f->c.state_dir, "/arg");
 	assert_string_equal(f->c.log_level, "warning");
 	assert_string_equal(f->c.hostname, "from-file");
+	assert_string_equal(f->c.run_dir, "/r/x");
 	assert_string_equal(f->c.file, f->conf);
 	assert_int_equal(config_source_of(&f->c, "state-dir"), CONFIG_ARG);
 	assert_int_equal(config_source_of(&f->c, "log-level"), CONFIG_ENV);
@@ -197,6 +199,10 @@ static void test_bad_values_name_place_key_value_and_choice(void **state)
 		{"join-addr = ::1:2377", "IPv6 as [ADDR]:PORT"},
 		{"join-addr = http://h:1", "join-addr: \"http://h:1\""},
 		{"join-addr = ", "join-addr: \"\""},
+		{"run-dir = run", "run-dir: \"run\""},
+		{"run-dir = //", "run-dir: \"//\""},
+		{"run-dir = /run/../x", "run-dir: \"/run/../x\""},
+		{"run-dir = /run/..", "run-dir: \"/run/..\""},
 		{"hostname = a b", "hostname: \"a b\""},
 		{"engine = /var/run/docker.sock",
 			"engine: \"/var/run/docker.sock\" is not allowed; use unix://"},

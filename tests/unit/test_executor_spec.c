@@ -705,8 +705,6 @@ static void test_networks(void **state)
 
 static void test_refusals(void **state)
 {
-	Pb__SecretReference secret = PB__SECRET_REFERENCE__INIT;
-	Pb__ConfigReference config = PB__CONFIG_REFERENCE__INIT;
 	Pb__GenericRuntimeSpec generic = PB__GENERIC_RUNTIME_SPEC__INIT;
 	Pb__NetworkAttachmentSpec attachment = PB__NETWORK_ATTACHMENT_SPEC__INIT;
 	Pb__ContainerSpec__PullOptions pull = PB__CONTAINER_SPEC__PULL_OPTIONS__INIT;
@@ -717,14 +715,6 @@ static void test_refusals(void **state)
 	x.c.image = (char *)"";
 	refused("dockerexec: image required");
 	x.c.image = (char *)"bb:1";
-	secret.secret_name = (char *)"s1";
-	TEST_PTRS(x.c.secrets, x.c.n_secrets, Pb__SecretReference, &secret);
-	refused("secret \"s1\": secrets are not supported by this agent");
-	x.c.n_secrets = 0;
-	config.config_name = (char *)"c1";
-	TEST_PTRS(x.c.configs, x.c.n_configs, Pb__ConfigReference, &config);
-	refused("config \"c1\": configs are not supported by this agent");
-	x.c.n_configs = 0;
 	x.c.pull_options = &pull;
 	pull.registry_auth = (char *)"a\r\nX-Evil: 1";
 	refused("pull_options.registry_auth contains a line break");
