@@ -10,3 +10,7 @@ sw_test(component_executor LABEL component ROOMS base api uio engine executor
   LIBS PkgConfig::JSONC sw_testengine SOURCES component/test_executor.c)
 sw_real_test(integration_executor_real TIMEOUT 300 ROOMS base api uio engine executor
   LIBS PkgConfig::JSONC SOURCES integration/test_executor_real.c)
+sw_test(unit_images_parts LABEL unit ROOMS base api uio engine executor PRIVATE executor
+  SOURCES unit/test_images_parts.c)
+sw_test(component_images LABEL component ROOMS base api uio engine executor PRIVATE executor
+  LIBS PkgConfig::JSONC sw_testengine SOURCES component/test_images.c)

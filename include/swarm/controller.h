@@ -59,4 +59,10 @@ struct controller_ops {
 /* Embedded first in an implementation's struct. */
 struct controller {
 	const struct controller_ops *ops;
+	/* Set by the agent after the controller was made, may be NULL: what the operation that runs
+	 * is busy with, a line for people ("pulling nginx:1.27: downloading 3/5 layers"). As often
+	 * as it changes; from the loop, only while an operation runs and has not been cancelled. It
+	 * does not call the controller. */
+	void (*progress)(void *arg, const char *text);
+	void *progress_arg;
 };

@@ -72,5 +72,8 @@ struct docker_executor_config {
 	/* Absolute; secrets and configs lie below it, on a tmpfs that is mounted there if need be.
 	 * NULL: tasks with secrets or configs are rejected. */
 	const char *run_dir;
+	/* Folder with the node's own registry credentials (config.json), for tasks that bring none
+	 * or whose own are refused. NULL or "": none. */
+	const char *docker_config;
 };
 int docker_executor_new(struct executor **ret, const struct docker_executor_config *cfg, struct sw_err *err);

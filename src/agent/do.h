@@ -25,7 +25,7 @@ static inline bool do_is_operation(enum do_action a)
 
 struct do_result {
 	int state;
-	const char *message; /* constant text; NULL: as it was */
+	const char *message; /* borrowed; NULL: as it was */
 	enum { DO_ERR_KEEP, DO_ERR_CLEAR, DO_ERR_SET } err;
 	bool retry; /* the same action again, later */
 };

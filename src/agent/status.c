@@ -147,7 +147,7 @@ struct status *status_next(struct status *prev, const struct do_result *step, co
 
 	pb__task_status__init(pb);
 	pb->state = (Pb__TaskState)step->state;
-	pb->message = pb_str(step->message ? step->message : prev->pb->message);
+	pb->message = pb_text(step->message ? step->message : prev->pb->message);
 	if (step->err == DO_ERR_SET)
 		pb->err = pb_text(text);
 	else if (step->err == DO_ERR_KEEP)

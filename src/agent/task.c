@@ -20,8 +20,12 @@
 
 #define RETRY_FIRST sw_s(1)
 #define RETRY_MAX   sw_s(30)
+/* Progress is for people who wait: none for what is quick, and no storm of statuses. */
+#define NOTE_FIRST sw_s(1)
+#define NOTE_EVERY sw_s(2)
 
 static void on_timer(void *arg);
+static void on_noting(void *arg);
 static void task_work(struct task *t);
 static bool resolve(struct task *t, struct sw_err *err);
 
@@ -36,7 +40,14 @@ struct task *task_new(struct worker *w, struct api_task *pb, struct status *st, 
 	t->durable = durable ? status_ref(st) : NULL;
 	t->since_ns = sw_now(worker_loop(w));
 	sw_timer_init(&t->timer, worker_loop(w), on_timer, t);
+	sw_timer_init(&t->noting, worker_loop(w), on_noting, t);
 	return t;
+}
+
+static void drop_note(struct task *t)
+{
+	sw_timer_stop(&t->noting);
+	free(take(t->note));
 }
 
 static void close_controller(struct task *t)
@@ -55,6 +66,7 @@ void task_free(struct task *t)
 {
 	close_controller(t);
 	sw_timer_stop(&t->timer);
+	drop_note(t);
 	api_task_unref(t->pb);
 	status_unref(t->st);
 	status_unref(t->durable);
@@ -169,6 +181,7 @@ static void cancel(struct task *t)
 	if (!t->busy || t->cancelled)
 		return;
 	t->cancelled = true;
+	drop_note(t);
 	t->ctl->ops->cancel(t->ctl);
 }
 
@@ -178,6 +191,30 @@ static void progress(struct task *t)
 	const struct worker_events *ev = worker_ev(t->w, &arg);
 
 	ev->progress(arg);
+}
+
+/* What a preparation is busy with becomes the status's message; the state stays. */
+static void on_noting(void *arg)
+{
+	struct task *t = arg;
+	sw_auto_free char *text = take(t->note);
+	sw_auto_free char *message = xasprintf("%s: %s", do_name(DO_PREPARING), text);
+	struct do_result step = {.state = task_state(t), .message = message, .err = DO_ERR_KEEP};
+
+	t->note_at_ns = sw_now(worker_loop(t->w)) + NOTE_EVERY;
+	take_step(t, &step, NULL, NULL, "progress");
+}
+
+static void on_controller_progress(void *arg, const char *text)
+{
+	struct task *t = arg;
+
+	if (!t->busy || t->op != DO_PREPARE || t->cancelled || t->removing || t->stopping)
+		return;
+	free(t->note);
+	t->note = xstrdup(text);
+	if (!sw_timer_armed(&t->noting))
+		sw_timer_arm_at(&t->noting, t->note_at_ns);
 }
 
 static void remember_container(struct task *t, const struct controller_result *r)
@@ -196,6 +233,7 @@ static void on_operation(void *arg, const struct controller_result *r)
 
 	t->busy = t->cancelled = false;
 	t->op = DO_NOOP;
+	drop_note(t);
 	remember_container(t, r);
 	if (t->removing) {
 		log_debug("operation of a removed task ended, its status is dropped",
@@ -204,6 +242,8 @@ static void on_operation(void *arg, const struct controller_result *r)
 		struct do_result step = do_outcome(op, task_state(t), r->err.cls);
 		int before = task_state(t);
 
+		if (op == DO_PREPARE && !step.message && r->err.cls != SW_CANCELLED)
+			step.message = do_name(DO_PREPARING); /* progress is over */
 		take_step(t, &step, r->err.msg, r, do_name(op));
 		if (task_state(t) != before)
 			t->retry_ns = 0;
@@ -224,6 +264,7 @@ static void start_operation(struct task *t, enum do_action op)
 	t->busy = true;
 	t->cancelled = false;
 	t->op = op;
+	t->note_at_ns = sw_now(worker_loop(t->w)) + NOTE_FIRST;
 	switch (op) {
 	case DO_PREPARE:
 		ops->prepare(t->ctl, on_operation, t);
@@ -359,6 +400,8 @@ static bool resolve(struct task *t, struct sw_err *err)
 		return false;
 	}
 	t->updated = false;
+	t->ctl->progress = on_controller_progress;
+	t->ctl->progress_arg = t;
 	if (!t->removing)
 		ev->opened(arg, t);
 	return true;

@@ -86,7 +86,10 @@ struct task {
 	struct sw_timer timer; /* retry */
 	uint64_t retry_ns;     /* last delay, 0: none since progress */
 	uint64_t since_ns;     /* taken on, for took_ms */
-	enum do_action op;     /* running, if busy and not removing_op */
+	char *note;            /* what the preparation is busy with, not yet in a status */
+	uint64_t note_at_ns;   /* not before */
+	struct sw_timer noting;
+	enum do_action op; /* running, if busy and not removing_op */
 	bool busy, cancelled, removing_op;
 	bool queued;  /* in the start queue */
 	bool updated; /* the controller has not seen @pb */

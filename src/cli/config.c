@@ -67,6 +67,8 @@ static const struct option_row rows[] = {
 		NULL,
 		"when to pull a task's image; \"always\" falls back to the local one, as dockerd "
 		"does"},
+	{"docker-config", "DIR", K_STR, AT(docker_config), NULL, NULL, "DOCKER_CONFIG", check_path,
+		"folder with config.json: registry credentials for tasks that bring none"},
 	{"reserve-memory", "BYTES", K_BYTES, AT(reserve_memory), "0", NULL, NULL, NULL,
 		"memory to hide from the scheduler; k, m, g may follow"},
 	{"log-level", "LEVEL", K_CHOICE, AT(log_level), "info", "err|warning|notice|info|debug",

@@ -29,6 +29,7 @@ struct config_list {
 };
 struct config {
 	char *state_dir, *run_dir, *engine, *engine_cert_path, *engine_api_version;
+	char *docker_config;
 	char *join_token, *join_token_file; /* join_token: secret, wiped by config_done() */
 	char *hostname, *log_level, *availability, *pull_policy;
 	struct config_list join_addr; /* "HOST:PORT" each, port filled in */

@@ -429,6 +429,7 @@ static int open_engine(struct daemon *d, struct sw_err *err)
 		.pull_policy = pull_policy(d->cfg->pull_policy),
 		.reserve_memory = (int64_t)d->cfg->reserve_memory,
 		.run_dir = d->cfg->run_dir,
+		.docker_config = d->cfg->docker_config,
 	};
 	int r;
 

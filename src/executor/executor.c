@@ -93,25 +93,31 @@ static void docker_sweep(struct executor *x)
 	secrets_sweep(&docker_of(x)->secrets);
 }
 
-static void on_closing(void *arg)
+static void on_images_closed(void *arg)
 {
 	struct docker *d = arg;
 	void (*closed)(void *) = d->closed;
 	void *closed_arg = d->closed_arg;
+
+	free(d);
+	closed(closed_arg);
+}
+
+static void on_closing(void *arg)
+{
+	struct docker *d = arg;
 
 	docker_describe_done(d);
 	docker_requests_done(d);
 	drop_keys(d);
 	api_free(d->node);
 	gate_done(&d->starts);
-	images_done(&d->images);
 	secrets_done(&d->secrets);
 	free(d->run_dir);
 	free(d->hostname);
 	free(d->node_id);
 	free(d->cluster_id);
-	free(d);
-	closed(closed_arg);
+	images_close(&d->images, on_images_closed, d);
 }
 
 void docker_maybe_closed(struct docker *d)
@@ -165,7 +171,7 @@ int docker_executor_new(
 	d->reserve_memory = cfg->reserve_memory;
 	gate_init(&d->starts, d->loop, cfg->max_starts ? cfg->max_starts : DEFAULT_STARTS);
 	images_init(&d->images, d->loop, d->engine, cfg->pull_policy,
-		cfg->max_pulls ? cfg->max_pulls : DEFAULT_PULLS);
+		cfg->max_pulls ? cfg->max_pulls : DEFAULT_PULLS, cfg->docker_config);
 	watch_init(&d->watch, d->loop, d->engine, on_changed, d);
 	d->run_dir = sw_str_empty(cfg->run_dir) ? NULL : xstrdup(cfg->run_dir);
 	secrets_init(&d->secrets, d, d->run_dir);

@@ -103,3 +103,24 @@ bool fault_name_taken(const struct sw_err *e)
 	return fault_http(e, 409) ||
 	       (fault_http(e, 500) && fault_text(e, "name is already in use"));
 }
+
+bool fault_registry_away(const struct sw_err *e)
+{
+	static const char *const away[] = {"dial tcp", "no such host", "i/o timeout", "timed out",
+		"connection refused", "connection reset", "server misbehaving", "name resolution",
+		"TLS handshake timeout", "Client.Timeout", "while awaiting headers",
+		"while waiting for connection", "unreachable", "proxyconnect"};
+
+	return e && e->cls && e->domain == SW_E_HTTP && e->code >= 500 &&
+	       any_text(e, away, SW_ARRAY_LEN(away)) && !strcasestr(e->msg, "dial unix");
+}
+
+bool fault_pull_refused(const struct sw_err *e)
+{
+	static const char *const refused[] = {"unauthorized", "denied", "no basic auth",
+		"authentication required", "incorrect username or password", "401 ", "403 ",
+		"token has expired", "token is expired", "expired token"};
+
+	return e && e->cls && e->domain == SW_E_HTTP &&
+	       (e->code == 401 || e->code == 403 || any_text(e, refused, SW_ARRAY_LEN(refused)));
+}

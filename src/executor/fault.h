@@ -19,6 +19,10 @@ bool fault_http(const struct sw_err *e, int status);
 bool fault_text(const struct sw_err *e, const char *part);
 /* A failed pull that another try may cure: the registry or the way to it, not its answer. */
 bool fault_pull_retry(const struct sw_err *e);
+/* A failed pull whose registry could not be reached at all: name look-up, connection, timeout. */
+bool fault_registry_away(const struct sw_err *e);
+/* A failed pull that other credentials may cure. Registries hide private images behind "denied". */
+bool fault_pull_refused(const struct sw_err *e);
 /* The image is not there, as a create answers it. */
 bool fault_no_image(const struct sw_err *e);
 /* The name of a new container is taken: 409, on podman a 500. */

@@ -113,6 +113,14 @@ static void on_image(void *arg, const struct sw_err *err)
 	steps_done(&c->op, err); /* classified by images.c */
 }
 
+static void on_image_progress(void *arg, const char *text)
+{
+	struct ctl *c = arg;
+
+	if (c->base.progress)
+		c->base.progress(c->base.progress_arg, text);
+}
+
 static void start_image(struct steps *s)
 {
 	struct ctl *c = steps_arg(s);
@@ -123,6 +131,7 @@ static void start_image(struct steps *s)
 		steps_done(s, NULL);
 		return;
 	}
+	c->image.progress = on_image_progress;
 	image_want(
 		&c->d->images, &c->image, spec(c)->image, p ? p->registry_auth : NULL, on_image, c);
 }
@@ -227,7 +236,8 @@ static void on_created(void *arg, const char *id, const struct sw_err *err)
 	if (id) {
 		c->id = xstrdup(id);
 		c->fresh = true;
-		log_info("container created", KS("task", c->task_id), KS("container", id));
+		log_info("container created", KS("task", c->task_id), KS("container", id),
+			KS("image", spec(c)->image), KS("digest", c->image.digest));
 		steps_jump(&c->op, NETWORKS);
 	} else if (fault_name_taken(err)) {
 		steps_jump(&c->op, ADOPT);

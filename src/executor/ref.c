@@ -154,3 +154,12 @@ char *ref_canonical(const char *image)
 	ref_done(&r);
 	return s;
 }
+
+char *ref_domain(const char *image)
+{
+	struct ref r;
+	char *s = ref_parse(&r, image) ? take(r.domain) : NULL;
+
+	ref_done(&r);
+	return s;
+}

@@ -7,6 +7,8 @@
 char *ref_familiar(const char *image);
 /* The full form for pulls: "docker.io/library/redis:7". malloc'd. */
 char *ref_canonical(const char *image);
+/* The registry: "docker.io", "reg:5000"; NULL if it is no reference. malloc'd. */
+char *ref_domain(const char *image);
 /* An image id: "sha256:" and 64 hex digits, which no registry can serve. */
 bool ref_is_id(const char *image);
 bool ref_has_digest(const char *image);

@@ -244,6 +244,115 @@ static void test_retry_backoff(void **state)
 	assert_string_equal(memstore_row(k->store, "t1")->err, "");
 }
 
+/* ---- progress */
+
+static const char *told(struct kit *k)
+{
+	return fakesource_status(k->src, "t1")->message;
+}
+
+static void test_progress(void **state)
+{
+	struct kit *k = *state;
+	int n;
+
+	kit_up(k);
+	fakeexec_script(k->x, "t1", F_PREPARE, &(struct fake_script){.delay_ns = sw_s(60)});
+	kit_assign(k, true, "t1", RUNNING, ASSIGNED);
+	kit_ms(k, 300);
+	n = memstore_row(k->store, "t1")->n_statuses;
+	fakeexec_progress(k->x, "t1", "pulling a: 1/3 layers");
+	fakeexec_progress(k->x, "t1", "pulling a: 2/3 layers");
+	kit_ms(k, 300);
+	assert_string_equal(told(k), "preparing"); /* what is quick is not told */
+	kit_ms(k, 1000);
+	assert_string_equal(told(k), "preparing: pulling a: 2/3 layers"); /* the newest */
+	assert_int_equal(kit_state(k, "t1"), PREPARING);
+	assert_int_equal(memstore_row(k->store, "t1")->n_statuses, n + 1);
+	/* a hundred lines within 1.9 s are two statuses, the next one due and the last one */
+	for (int i = 0; i < 95; i++) {
+		char line[32];
+
+		snprintf(line, sizeof(line), "line %d", i);
+		fakeexec_progress(k->x, "t1", line);
+		kit_ms(k, 20);
+	}
+	kit_ms(k, 2500);
+	assert_int_equal(memstore_row(k->store, "t1")->n_statuses, n + 3);
+	assert_string_equal(told(k), "preparing: line 94");
+	/* the same again is no news; bytes that are no UTF-8 do not spoil the report */
+	fakeexec_progress(k->x, "t1", "line 94");
+	kit_ms(k, 2500);
+	assert_int_equal(memstore_row(k->store, "t1")->n_statuses, n + 3);
+	fakeexec_progress(k->x, "t1", "bad \xff");
+	kit_ms(k, 2500);
+	assert_string_equal(told(k), "preparing: bad ?");
+	/* what is not told when it ends never is */
+	fakeexec_progress(k->x, "t1", "late");
+	kit_ms(k, 10);
+	fakeexec_progress(k->x, "t1", "later");
+	sw_fake_advance(k->loop, sw_s(60));
+	assert_string_equal(told(k), "started");
+	assert_string_equal(reported(k, "t1"), "RUNNING");
+}
+
+/* A cancelled or failed preparation leaves no progress behind, and none comes after it. */
+static void test_progress_ends(void **state)
+{
+	struct kit *k = *state;
+
+	kit_up(k);
+	fakeexec_script(k->x, "t1", F_PREPARE,
+		&(struct fake_script){
+			.cls = SW_REJECTED, .text = "manifest unknown", .delay_ns = sw_s(5)});
+	fakeexec_script(k->x, "t2", F_PREPARE,
+		&(struct fake_script){.hang = true, .cancel_delay_ns = sw_s(5)});
+	kit_assign(k, true, "t1", RUNNING, ASSIGNED);
+	kit_assign(k, false, "t2", RUNNING, ASSIGNED);
+	kit_ms(k, 1500);
+	fakeexec_progress(k->x, "t1", "pulling");
+	fakeexec_progress(k->x, "t2", "pulling");
+	kit_ms(k, 100);
+	assert_string_equal(told(k), "preparing: pulling");
+	fakeexec_progress(k->x, "t2", "pulling on");
+	kit_assign(k, false, "t2", SHUTDOWN, ASSIGNED); /* with a line that waits */
+	kit_ms(k, 4000);
+	assert_string_equal(fakesource_status(k->src, "t2")->message, "preparing: pulling");
+	kit_settle(k);
+	assert_int_equal(kit_state(k, "t2"), SHUTDOWN);
+	assert_int_equal(kit_state(k, "t1"), REJECTED);
+	assert_string_equal(told(k), "preparing");
+	assert_string_equal(fakesource_status(k->src, "t1")->err, "manifest unknown");
+	/* a removal with a line that waits */
+	fakeexec_script(k->x, "t3", F_PREPARE, &(struct fake_script){.hang = true});
+	kit_assign(k, false, "t3", RUNNING, ASSIGNED);
+	kit_ms(k, 100);
+	fakeexec_progress(k->x, "t3", "pulling");
+	kit_remove(k, "t3");
+	kit_settle(k);
+	assert_null(memstore_row(k->store, "t3"));
+}
+
+/* The message outlives a kill, and the next life goes on from there. */
+static void test_progress_and_kill(void **state)
+{
+	struct kit *k = *state;
+
+	kit_up(k);
+	fakeexec_default(k->x, F_PREPARE, &(struct fake_script){.delay_ns = sw_s(20)});
+	kit_assign(k, true, "t1", RUNNING, ASSIGNED);
+	kit_ms(k, 1500);
+	fakeexec_progress(k->x, "t1", "pulling");
+	kit_ms(k, 100);
+	assert_string_equal(told(k), "preparing: pulling");
+	fakeexec_progress(k->x, "t1", "pulling on");
+	kit_kill(k);
+	kit_up(k);
+	sw_fake_advance(k->loop, sw_s(30));
+	assert_int_equal(kit_state(k, "t1"), RUNNING);
+	assert_string_equal(told(k), "started");
+}
+
 static void test_update_during_the_retry_wait(void **state)
 {
 	struct kit *k = *state;
@@ -1184,6 +1293,9 @@ int main(void)
 		T(test_same_update_disturbs_nothing),
 		T(test_lower_desired_is_not_even_stored),
 		T(test_retry_backoff),
+		T(test_progress),
+		T(test_progress_ends),
+		T(test_progress_and_kill),
 		T(test_update_during_the_retry_wait),
 		T(test_engine_is_back),
 		T(test_controller_refused),

@@ -680,6 +680,15 @@ void fakeexec_refuse(
 	t->refuse_text = text;
 }
 
+void fakeexec_progress(struct fakeexec *x, const char *task, const char *text)
+{
+	struct ftask *t = ftask(x, task);
+
+	/* as a controller does: while it works and nobody has cancelled it */
+	if (t->ctl && t->ctl->busy && !t->ctl->cancelled && t->ctl->base.progress)
+		t->ctl->base.progress(t->ctl->base.progress_arg, text);
+}
+
 void fakeexec_exit(struct fakeexec *x, const char *task, int exit_code)
 {
 	struct ftask *t = ftask(x, task);

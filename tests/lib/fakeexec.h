@@ -38,6 +38,8 @@ void fakeexec_default(struct fakeexec *x, enum fake_op op, const struct fake_scr
 /* The next @n controller() calls for the task fail. */
 void fakeexec_refuse(
 	struct fakeexec *x, const char *task, unsigned n, enum sw_errclass cls, const char *text);
+/* The operation that runs tells what it is busy with. */
+void fakeexec_progress(struct fakeexec *x, const char *task, const char *text);
 /* The container exits. */
 void fakeexec_exit(struct fakeexec *x, const char *task, int exit_code);
 /* Somebody else removes it. */

@@ -56,6 +56,7 @@ struct te_conn {
 	bool log_out, log_err, log_stamps, log_details;
 	struct sw_timer timer; /* pull */
 	char *pull_ref, *pull_error;
+	uint64_t pull_rest_ns; /* the second half of it */
 };
 
 struct testengine {

@@ -824,6 +824,13 @@ void testengine_registry_add(
 	json_object_object_add(te->registry, norm, o);
 }
 
+void testengine_registry_auth(struct testengine *te, const char *ref, const char *header)
+{
+	sw_auto_free char *norm = image_norm(ref);
+
+	jset(jget(te->registry, norm), "auth", header);
+}
+
 static void pull_line(struct te_conn *c, const char *id, const char *status)
 {
 	sw_auto_free char *line =
@@ -839,6 +846,12 @@ static void on_pulled(void *arg)
 	struct te_conn *c = arg;
 	sw_auto_free char *text = NULL;
 
+	if (c->pull_rest_ns) {
+		pull_line(c, "bbbbbbbbbbbb", "Download complete");
+		sw_timer_arm(&c->timer, c->pull_rest_ns);
+		c->pull_rest_ns = 0;
+		return;
+	}
 	if (c->pull_error) {
 		struct json_object *o = json_object_new_object(), *d = json_object_new_object();
 
@@ -865,6 +878,7 @@ static void do_pull(struct te_conn *c)
 	sw_auto_free char *name = te_query(c, "fromImage"), *tag = te_query(c, "tag");
 	sw_auto_free char *ref = NULL, *norm = NULL, *text = NULL;
 	struct json_object *entry;
+	uint64_t ns;
 
 	if (sw_str_empty(name)) {
 		te_reply_msg(c, 400, "invalid reference format");
@@ -881,11 +895,19 @@ static void do_pull(struct te_conn *c)
 			name);
 		return;
 	}
+	if (jget(entry, "auth") && !sw_streq(jstr(entry, "auth"), c->auth)) {
+		te_reply_msg(c, 500,
+			"Head \"https://%s/manifests/1\": unauthorized: authentication required",
+			name);
+		return;
+	}
 	c->wait = TE_W_PULL;
 	c->pull_ref = xstrdup(ref);
 	c->pull_error = jget(entry, "error") ? xstrdup(jstr(entry, "error")) : NULL;
 	sw_timer_init(&c->timer, te->loop, on_pulled, c);
-	sw_timer_arm(&c->timer, (uint64_t)json_object_get_int64(jget(entry, "ns")));
+	ns = (uint64_t)json_object_get_int64(jget(entry, "ns"));
+	c->pull_rest_ns = ns / 2;
+	sw_timer_arm(&c->timer, ns - ns / 2);
 	te_stream_begin(c, 200, "application/json");
 	text = xasprintf("Pulling from %s", name);
 	pull_line(c, tag ? tag : "latest", text);

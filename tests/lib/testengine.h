@@ -50,6 +50,8 @@ void testengine_image_remove(struct testengine *te, const char *ref);
  * error record inside the 200 stream. */
 void testengine_registry_add(
 	struct testengine *te, const char *ref, uint64_t pull_ns, const char *stream_error);
+/* Its pulls want this X-Registry-Auth; any other one, or none, is unauthorized. */
+void testengine_registry_auth(struct testengine *te, const char *ref, const char *header);
 /* bridge, host and none are there from the start. */
 void testengine_network_add(struct testengine *te, const char *name, const char *driver);
 /* /info as JSON, borrowed: change what the test needs. */
