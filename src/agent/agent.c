@@ -180,7 +180,7 @@ static void on_registered(void *arg, const char *session_id, const char *manager
 	struct agent *a = arg;
 
 	a->registered = true;
-	log_notice("registered", KS("manager", manager_addr), KS("session", session_id));
+	log_debug("source registered", KS("manager", manager_addr), KS("session", session_id));
 	store_node(a, &(struct store_node){.session_state = "registered"});
 	if (!a->was_ready) {
 		a->was_ready = true;
@@ -305,7 +305,7 @@ static void on_removed_from_swarm(void *arg, const struct sw_err *err)
 {
 	struct agent *a = arg;
 
-	log_err("this node was removed from the swarm, no more work is accepted", KERR(err));
+	log_debug("removed from the swarm, no more work is accepted", KERR(err));
 	a->ended = true;
 	store_node(a, &(struct store_node){.state = "removed", .session_state = "removed"});
 	if (a->ev.failed)

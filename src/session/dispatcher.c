@@ -340,7 +340,7 @@ static bool unverified(const struct sw_err *err)
 static void removed(struct dispatcher *d, const struct sw_err *err)
 {
 	d->over = true;
-	log_err("this node was removed from the swarm; only a new join with a token brings it back",
+	log_warning("no further attempt to register; only a new join with a token brings it back",
 		KS("node", identity_node_id(d->identity)), KERR(err));
 	d->ev.removed(d->arg, err);
 }

@@ -23,6 +23,7 @@ make nocommand $LAB_IMAGE /nosuch/command
 make ok $LAB_IMAGE true
 echo s3cret | mgr secret create lab-secret - >/dev/null
 make secret --secret source=lab-secret,target=/t --mount type=tmpfs,target=/t $LAB_IMAGE sleep 1
+make npipe --mount 'type=npipe,source=\\.\pipe\lab,target=\\.\pipe\lab' $LAB_IMAGE sleep 1
 make relative --mount type=tmpfs,target=/t $LAB_IMAGE sh -c 'exit 0'
 
 expect noimage '^Rejected.*\|.*pull image nosuch/image:1: '
@@ -31,6 +32,7 @@ expect nobind '^Rejected.*\|.*bind.*/nosuch/source'
 expect nocommand '^(Failed|Rejected).*\|.*/nosuch/command'
 expect ok '^Complete.*\|$'
 expect relative '^Complete.*\|$'
+expect npipe '^Rejected.*\|.*lab".*named pipes'
 expect secret '^Rejected.*\|.*secret.*taken by a mount'
 
 say "the exit code is in the manager's task and in the store"
@@ -50,7 +52,7 @@ mgr service create --name flaky --detach --no-resolve-image --constraint node.ho
 three_failures() { [ "$(mgr service ps --format '{{.CurrentState}}' flaky | grep -c '^Failed')" = 3 ]; }
 wait_for 90 "three attempts" three_failures
 
-for s in noimage exit3 nobind nocommand ok secret relative overlay flaky; do mgr service rm $s >/dev/null; done
+for s in noimage exit3 nobind nocommand ok npipe secret relative overlay flaky; do mgr service rm $s >/dev/null; done
 empty() { [ -z "$(docker_on w1 ps -aq)" ]; }
 wait_for 60 "no container left" empty
 agent_stop w1
