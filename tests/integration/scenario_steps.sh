@@ -182,6 +182,13 @@ do_agent_kill() { # TENTHS away
 	pause "$1"
 	agent_again
 }
+do_agent_storm() { # TIMES TENTHS between
+	local i
+	for ((i = 0; i < $1; i++)); do
+		do_agent_kill 0
+		pause "$2"
+	done
+}
 agent_again() {
 	AGENT_LOG_AT=$(stat -c %s "$LAB/log/agent-w1.log")
 	agent_start w1

@@ -136,7 +136,13 @@ g_one() {
 	agent_kill)
 		[ -z "${open[disk]:-}" ] || return 1
 		emit agent_kill $t
-		[ -z "${open[agent]:-}" ] || unset "open[agent]"
+		unset "open[agent]"
+		;;
+	agent_storm)
+		[ -z "${open[disk]:-}" ] || return 1
+		rnd 5
+		emit agent_storm $((R + 2)) $((t / 2))
+		unset "open[agent]"
 		;;
 	agent_term)
 		[ -z "${open[disk]:-}${open[agent]:-}${open[engine]:-}" ] || return 1
@@ -199,7 +205,7 @@ make_plan() { # SEED
 		rnd 10
 		[ $R -ge 6 ] || { rnd 25 && emit wait $R; }
 		[ ${#open[@]} = 0 ] || { rnd 8 && [ $R != 0 ]; } || emit wait 90 # long enough to be taken for dead
-		pick create create scale scale scale update update rm avail agent_kill agent_kill agent_kill agent_kill agent_term \
+		pick create create scale scale scale update update rm avail agent_kill agent_kill agent_kill agent_storm agent_term \
 			agent_freeze engine_kill engine_kill engine_restart engine_freeze mgr_kill mgr_restart mgr_freeze \
 			cut cut full die gone settle
 		g_one "$R" || i=$((i - 1)) # not possible now: another one
