@@ -62,6 +62,27 @@ struct executor {
 
 /* ---- the Docker executor */
 enum docker_pull_policy { DOCKER_PULL_ALWAYS, DOCKER_PULL_MISSING, DOCKER_PULL_NEVER };
+/* What becomes of services that publish ports through the routing mesh, which is not here. */
+enum docker_ingress {
+	DOCKER_INGRESS_REJECT,
+	DOCKER_INGRESS_HOST_PORT, /* "overlay" is offered to the scheduler, the ports are published on
+				     this node alone */
+};
+struct docker_words {
+	char *const *v;
+	size_t n;
+};
+/* What a service may ask for beyond what dockerd's workers give (extras.h). All zero: nothing. A list
+ * that is the one word "no" is empty. Names in comments: the configuration's. */
+struct docker_policy {
+	bool privileged;		 /* allow-privileged */
+	uint64_t max_shm_size;		 /* allow-shm-size, bytes */
+	struct docker_words devices;	 /* allow-devices: PATTERN[:PERMS] of fnmatch(3) */
+	struct docker_words cgroup_rules;	 /* allow-device-cgroup-rules: "c 189:* rwm" */
+	struct docker_words security_opts; /* allow-security-opt: patterns */
+	struct docker_words gpus;	 /* allow-gpus: "all", "assigned", patterns of device ids */
+	struct docker_words ipc, pid;	 /* allow-ipc, allow-pid: modes */
+};
 struct docker_executor_config {
 	struct sw_loop *loop;
 	struct engine *engine; /* borrowed */
@@ -75,5 +96,9 @@ struct docker_executor_config {
 	/* Folder with the node's own registry credentials (config.json), for tasks that bring none
 	 * or whose own are refused. NULL or "": none. */
 	const char *docker_config;
+	struct docker_policy policy;	/* copied */
+	enum docker_ingress ingress;
+	/* "gpu=UUID1", "ssd=5": instead of what the engine names. Copied. None: the engine's. */
+	struct docker_words generic_resources;
 };
 int docker_executor_new(struct executor **ret, const struct docker_executor_config *cfg, struct sw_err *err);

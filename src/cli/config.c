@@ -17,7 +17,18 @@
 #define ENV_PREFIX    "SWARM_AGENTD_"
 #define FILE_MAX_SIZE (64 * 1024)
 
-enum kind { K_STR, K_LIST, K_BOOL, K_CHOICE, K_SECONDS, K_BYTES, K_SECRET, K_CONFIG, K_FLAG };
+enum kind {
+	K_STR,
+	K_LIST,
+	K_COMMAS,
+	K_BOOL,
+	K_CHOICE,
+	K_SECONDS,
+	K_BYTES,
+	K_SECRET,
+	K_CONFIG,
+	K_FLAG
+};
 
 struct option_row {
 	const char *name, *arg; /* arg NULL: takes none */
@@ -36,6 +47,7 @@ static int check_addr(const char *v, char **canonical, const char **want);
 static int check_hostname(const char *v, char **canonical, const char **want);
 static int check_engine(const char *v, char **canonical, const char **want);
 static int check_api_version(const char *v, char **canonical, const char **want);
+static int check_grace(const char *v, char **canonical, const char **want);
 
 #define AT(member) offsetof(struct config, member)
 static const struct option_row rows[] = {
@@ -71,6 +83,28 @@ static const struct option_row rows[] = {
 		"folder with config.json: registry credentials for tasks that bring none"},
 	{"reserve-memory", "BYTES", K_BYTES, AT(reserve_memory), "0", NULL, NULL, NULL,
 		"memory to hide from the scheduler; k, m, g may follow"},
+	{"generic-resources", "LIST", K_COMMAS, AT(generic_resources), NULL, NULL, NULL, NULL,
+		"KIND=NAME or KIND=NUMBER, separated by commas; instead of the engine's"},
+	{"ingress", "HOW", K_CHOICE, AT(ingress), "reject", "reject|host-port", NULL, NULL,
+		"services published in ingress mode: refuse, or publish on this node alone"},
+	{"orphan-grace", "SECONDS", K_SECONDS, AT(orphan_grace_s), "300", NULL, NULL, check_grace,
+		"how long a container of ours may be without a task before it is removed"},
+	{"allow-devices", "LIST", K_COMMAS, AT(allow_devices), "no", NULL, NULL, NULL,
+		"devices that services may use: PATTERN[:PERMS], as /dev/dri/*"},
+	{"allow-device-cgroup-rules", "LIST", K_COMMAS, AT(allow_cgroup_rules), "no", NULL, NULL,
+		NULL, "device rules that services may set, as \"c 189:* rwm\""},
+	{"allow-privileged", "yes|no", K_BOOL, AT(allow_privileged), "no", NULL, NULL, NULL,
+		"let services run privileged containers, which own this node"},
+	{"allow-shm-size", "BYTES", K_BYTES, AT(allow_shm_size), "0", NULL, NULL, NULL,
+		"how large services may make /dev/shm; k, m, g may follow; 0: not at all"},
+	{"allow-security-opt", "LIST", K_COMMAS, AT(allow_security_opt), "no", NULL, NULL, NULL,
+		"security options that services may set: patterns, as apparmor=*"},
+	{"allow-gpus", "LIST", K_COMMAS, AT(allow_gpus), "no", NULL, NULL, NULL,
+		"GPUs that services may use: all, assigned, or patterns of ids"},
+	{"allow-ipc", "LIST", K_COMMAS, AT(allow_ipc), "no", NULL, NULL, NULL,
+		"IPC modes for services: none, private, shareable, host"},
+	{"allow-pid", "LIST", K_COMMAS, AT(allow_pid), "no", NULL, NULL, NULL,
+		"process namespaces for services: host"},
 	{"log-level", "LEVEL", K_CHOICE, AT(log_level), "info", "err|warning|notice|info|debug",
 		NULL, NULL, "how much to log; SIGHUP reads it again"},
 	{"drain-on-exit", NULL, K_BOOL, AT(drain_on_exit), "no", NULL, NULL, NULL,
@@ -232,6 +266,13 @@ static int check_api_version(const char *v, char **canonical, const char **want)
 	return minor > 0 && minor <= 4 && !v[major + 1 + minor] ? 0 : -EINVAL;
 }
 
+static int check_grace(const char *v, char **canonical, const char **want)
+{
+	(void)canonical;
+	*want = "whole seconds, from 1 to 86400";
+	return strspn(v, "0") == strlen(v) ? -EINVAL : 0;
+}
+
 static int parse_bool(const char *v, bool *ret)
 {
 	static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false",
@@ -315,7 +356,8 @@ static int set_one(struct config *c, const struct option_row *o, const char *val
 		return refuse(o, value, want, p, err);
 
 	switch (o->kind) {
-	case K_LIST: {
+	case K_LIST:
+	case K_COMMAS: {
 		struct config_list *l = member(c, o);
 
 		l->v = xrealloc(l->v, l->n + 1, sizeof(*l->v));
@@ -364,15 +406,41 @@ static int set_one(struct config *c, const struct option_row *o, const char *val
 	return 0;
 }
 
+/* The entries of a list between commas, which may hold blanks; nothing is an empty list. */
+static int set_commas(struct config *c, const struct option_row *o, const char *value,
+	const struct place *p, struct sw_err *err)
+{
+	sw_auto_free char *copy = xstrdup(value);
+	char *rest = copy, *w;
+
+	if (!value[strspn(value, " \t")])
+		return 0;
+	while ((w = strsep(&rest, ","))) {
+		char *end = w + strlen(w);
+		int r;
+
+		w += strspn(w, " \t");
+		while (end > w && strchr(" \t", end[-1]))
+			*--end = '\0';
+		if (!*w)
+			return refuse(o, value, "entries separated by single commas", p, err);
+		if ((r = set_one(c, o, w, p, err)) < 0)
+			return r;
+	}
+	return 0;
+}
+
 /* A list may stand as one value with blanks or commas between its entries. */
 static int set_value(struct config *c, const struct option_row *o, const char *value,
 	const struct place *p, struct sw_err *err)
 {
 	unsigned char *source = &c->source[o - rows];
 
-	if (o->kind == K_LIST && *source != p->source)
+	if ((o->kind == K_LIST || o->kind == K_COMMAS) && *source != p->source)
 		list_clear(member(c, o));
 	*source = (unsigned char)p->source;
+	if (o->kind == K_COMMAS)
+		return set_commas(c, o, value, p, err);
 	if (o->kind != K_LIST)
 		return set_one(c, o, value, p, err);
 
@@ -707,6 +775,7 @@ void config_done(struct config *c)
 	for (size_t i = 0; i < SW_ARRAY_LEN(rows); i++) {
 		switch (rows[i].kind) {
 		case K_LIST:
+		case K_COMMAS:
 			list_clear(member(c, &rows[i]));
 			break;
 		case K_SECRET:

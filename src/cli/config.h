@@ -33,11 +33,17 @@ struct config {
 	char *join_token, *join_token_file; /* join_token: secret, wiped by config_done() */
 	char *hostname, *log_level, *availability, *pull_policy;
 	struct config_list join_addr; /* "HOST:PORT" each, port filled in */
+	/* what services may ask for, and what the node offers */
+	struct config_list allow_devices, allow_cgroup_rules, allow_security_opt, allow_gpus,
+		allow_ipc, allow_pid, generic_resources;
+	bool allow_privileged;
+	uint64_t allow_shm_size, orphan_grace_s;
+	char *ingress;
 	bool engine_tls_verify, drain_on_exit;
 	uint64_t drain_timeout_s, reserve_memory;
 	char *file; /* what was read, NULL: none */
 	bool help, version;
-	unsigned char source[32]; /* enum config_source by place in the table */
+	unsigned char source[64]; /* enum config_source by place in the table */
 };
 
 /* Reads everything: file named by --config or SWARM_AGENTD_CONFIG (must exist) or the default one

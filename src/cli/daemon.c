@@ -295,6 +295,7 @@ static void on_identity_ready(void *arg)
 		.node_id = identity_node_id(d->identity),
 		.cluster_id = identity_cluster_id(d->identity),
 		.role = identity_role(d->identity),
+		.orphan_grace_ns = sw_s(d->cfg->orphan_grace_s),
 	};
 	struct sw_err err = SW_ERR_NONE;
 	int r;
@@ -415,6 +416,11 @@ static int check_join(struct daemon *d, struct sw_err *err)
 	return 0;
 }
 
+static struct docker_words words(const struct config_list *l)
+{
+	return (struct docker_words){l->v, l->n};
+}
+
 static int open_engine(struct daemon *d, struct sw_err *err)
 {
 	struct engine_config ec = {
@@ -430,6 +436,20 @@ static int open_engine(struct daemon *d, struct sw_err *err)
 		.reserve_memory = (int64_t)d->cfg->reserve_memory,
 		.run_dir = d->cfg->run_dir,
 		.docker_config = d->cfg->docker_config,
+		.ingress = sw_streq(d->cfg->ingress, "host-port") ? DOCKER_INGRESS_HOST_PORT
+								  : DOCKER_INGRESS_REJECT,
+		.generic_resources = words(&d->cfg->generic_resources),
+		.policy =
+			{
+				.privileged = d->cfg->allow_privileged,
+				.max_shm_size = d->cfg->allow_shm_size,
+				.devices = words(&d->cfg->allow_devices),
+				.cgroup_rules = words(&d->cfg->allow_cgroup_rules),
+				.security_opts = words(&d->cfg->allow_security_opt),
+				.gpus = words(&d->cfg->allow_gpus),
+				.ipc = words(&d->cfg->allow_ipc),
+				.pid = words(&d->cfg->allow_pid),
+			},
 	};
 	int r;
 

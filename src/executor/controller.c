@@ -2,6 +2,7 @@
  * what was last seen of the container. The operations are tables of steps in files of their own. */
 #include "ctl.h"
 #include "files.h"
+#include "ingress.h"
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -214,13 +215,16 @@ static void on_recheck(struct watcher *w)
 static int ctl_update(struct controller *base, struct api_task *t, struct sw_err *err)
 {
 	struct ctl *c = ctl_of(base);
+	struct api_task *here;
+	int r;
 
 	if (!sw_streq(t->pb->id, c->task_id))
 		return sw_err_set(err, SW_REJECTED, -EINVAL, "task %s cannot become task %s",
 			c->task_id, t->pb->id);
-	api_task_ref(t);
+	if ((r = ingress_task(t, c->d->ingress, &here, err)))
+		return r;
 	api_task_unref(c->task);
-	c->task = t;
+	c->task = here;
 	return 0;
 }
 
@@ -239,6 +243,7 @@ static void ctl_close(struct controller *base)
 	api_task_unref(c->task);
 	free(c->task_id);
 	free(c->name);
+	free(c->probe);
 	free(c->id);
 	free(c);
 	d->n_controllers--;
@@ -263,15 +268,20 @@ int docker_controller(
 	};
 	struct docker *d = docker_of(x);
 	struct spec_env env = docker_env(d);
+	struct api_task *here;
 	struct ctl *c;
-	int r = spec_check(t->pb, &env, err);
+	int r = ingress_task(t, d->ingress, &here, err);
 
 	if (r < 0)
 		return r;
+	if ((r = spec_check(here->pb, &env, err)) < 0) {
+		api_task_unref(here);
+		return r;
+	}
 	c = xcalloc(1, sizeof(*c));
 	c->base.ops = &ops;
 	c->d = d;
-	c->task = api_task_ref(t);
+	c->task = here;
 	c->task_id = xstrdup(t->pb->id);
 	c->name = api_task_name(t->pb);
 	TAILQ_INIT(&c->logs);

@@ -33,7 +33,8 @@ struct ctl {
 	bool died; /* by an event; inspect may lag behind it */
 	int died_code;
 	bool oom, unhealthy;
-	bool fresh; /* created by us, nobody has tried to start it */
+	char *probe; /* what the health check said when it failed; NULL: not known */
+	bool fresh;  /* created by us, nobody has tried to start it */
 
 	/* the operation that runs */
 	struct steps op;
@@ -48,6 +49,10 @@ struct ctl {
 	bool pulled_again;
 	bool start_failed;
 	bool no_space; /* one retry after a full disk */
+	struct {       /* causes.c */
+		struct sw_err err;
+		void (*cb)(struct ctl *c, const struct sw_err *err);
+	} blame;
 
 	struct image_want image;
 	struct secrets_job *files; /* of the step that runs */

@@ -89,6 +89,16 @@ static Pb__GenericResource *generic_resource(struct json_object *o)
 	return g;
 }
 
+/* What the operator says wins over what the engine says. */
+static void add_own_generic(Pb__Resources *r, const Pb__Resources *own)
+{
+	r->n_generic = own->n_generic;
+	r->generic = xcalloc(r->n_generic + 1, sizeof(void *));
+	for (size_t i = 0; i < r->n_generic; i++)
+		r->generic[i] = (Pb__GenericResource *)(void *)api_dup(&own->generic[i]->base);
+	qsort(r->generic, r->n_generic, sizeof(void *), by_kind);
+}
+
 static void add_generic(Pb__Resources *r, struct json_object *list)
 {
 	size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
@@ -111,20 +121,23 @@ static void add_generic(Pb__Resources *r, struct json_object *list)
 
 /* ---- plugins */
 
-static void add_plugin(Pb__EngineDescription *e, const char *type, const char *name)
+static void put_plugin(Pb__EngineDescription *e, const char *type, const char *name)
 {
-	Pb__PluginDescription *p;
+	Pb__PluginDescription *p = xcalloc(1, sizeof(*p));
 
-	/* The scheduler sends a task only where all its networks' drivers are listed: without
-	 * "overlay" it keeps the tasks away that could not run here. */
-	if (sw_streq(type, "Network") && sw_streq(name, "overlay"))
-		return;
-	p = xcalloc(1, sizeof(*p));
 	pb__plugin_description__init(p);
 	p->type = pb_str(type);
 	p->name = pb_str(name);
 	e->plugins = xrealloc(e->plugins, e->n_plugins + 1, sizeof(void *));
 	e->plugins[e->n_plugins++] = p;
+}
+
+static void add_plugin(Pb__EngineDescription *e, const char *type, const char *name)
+{
+	/* The scheduler sends a task only where all its networks' drivers are listed: without
+	 * "overlay" it keeps the tasks away that could not run here. */
+	if (!sw_streq(type, "Network") || !sw_streq(name, "overlay"))
+		put_plugin(e, type, name);
 }
 
 static void add_plugins(
@@ -214,11 +227,16 @@ static Pb__NodeDescription *description(const struct docker *d, const struct eng
 	if (__builtin_mul_overflow(info->ncpu, (int64_t)1000000000, &r->nano_cpus))
 		r->nano_cpus = INT64_MAX;
 	r->memory_bytes = memory > 0 ? memory : 0;
-	add_generic(r, info->generic_resources);
+	if (d->generic)
+		add_own_generic(r, d->generic);
+	else
+		add_generic(r, info->generic_resources);
 	e->engine_version = pb_str(info->server_version);
 	add_labels(e, info->labels, info->n_labels);
 	add_plugins(e, "Volume", info->volume_plugins, info->n_volume_plugins);
 	add_plugins(e, "Network", info->network_plugins, info->n_network_plugins);
+	if (d->ingress == DOCKER_INGRESS_HOST_PORT)
+		put_plugin(e, "Network", "overlay"); /* the ingress network is one */
 	add_plugins(e, "Authorization", info->authorization_plugins, info->n_authorization_plugins);
 	add_plugins(e, "Log", info->log_plugins, info->n_log_plugins);
 	if (podman)

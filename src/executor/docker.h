@@ -18,6 +18,9 @@ struct docker {
 	struct engine *engine;
 	char *hostname; /* NULL: the engine's */
 	int64_t reserve_memory;
+	struct policy *policy;
+	enum docker_ingress ingress;
+	Pb__Resources *generic; /* NULL: the engine's */
 	char *node_id, *cluster_id;
 	Pb__Node *node; /* the last one */
 	Pb__EncryptionKey **keys;

@@ -1,6 +1,8 @@
 /* executor.c - the Docker executor: its life, and what the agent tells it about this node.
  * Controllers are in controller.c, describing in describe.c, orphans in orphans.c. */
 #include "docker.h"
+#include "generic.h"
+#include "policy.h"
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
@@ -14,7 +16,7 @@
 
 struct spec_env docker_env(const struct docker *d)
 {
-	struct spec_env env = {.cluster_id = d->cluster_id};
+	struct spec_env env = {.cluster_id = d->cluster_id, .policy = d->policy};
 	const char *v = engine_api_version(d->engine);
 
 	/* versions count 1.41, 1.42 ...; a 2.0 would be newer than all that is compared here */
@@ -114,6 +116,8 @@ static void on_closing(void *arg)
 	gate_done(&d->starts);
 	secrets_done(&d->secrets);
 	free(d->run_dir);
+	policy_free(d->policy);
+	api_free(d->generic);
 	free(d->hostname);
 	free(d->node_id);
 	free(d->cluster_id);
@@ -152,7 +156,10 @@ int docker_executor_new(
 		.remove_orphan = docker_remove_orphan,
 		.close = docker_close,
 	};
+	struct policy *policy;
+	Pb__Resources *generic = NULL;
 	struct docker *d;
+	int r;
 
 	if ((unsigned)cfg->pull_policy > DOCKER_PULL_NEVER)
 		return sw_err_set(
@@ -163,12 +170,21 @@ int docker_executor_new(
 	if (!sw_str_empty(cfg->run_dir) && *cfg->run_dir != '/')
 		return sw_err_set(err, SW_REJECTED, -EINVAL, "run_dir \"%s\" is no absolute path",
 			cfg->run_dir);
+	if (cfg->generic_resources.n && (r = generic_parse(&generic, &cfg->generic_resources, err)))
+		return r;
+	if ((r = policy_new(&policy, &cfg->policy, err))) {
+		api_free(generic);
+		return r;
+	}
 	d = xcalloc(1, sizeof(*d));
 	d->base.ops = &ops;
 	d->loop = cfg->loop;
 	d->engine = cfg->engine;
 	d->hostname = sw_str_empty(cfg->hostname) ? NULL : xstrdup(cfg->hostname);
 	d->reserve_memory = cfg->reserve_memory;
+	d->policy = policy;
+	d->ingress = cfg->ingress;
+	d->generic = generic;
 	gate_init(&d->starts, d->loop, cfg->max_starts ? cfg->max_starts : DEFAULT_STARTS);
 	images_init(&d->images, d->loop, d->engine, cfg->pull_policy,
 		cfg->max_pulls ? cfg->max_pulls : DEFAULT_PULLS, cfg->docker_config);

@@ -10,6 +10,7 @@
  * registry's first word, and is given up with all others of its kind as soon as one of them finds
  * the registry away. */
 #include "images.h"
+#include "causes.h"
 #include "fault.h"
 #include "ref.h"
 #include "regauth.h"
@@ -404,9 +405,11 @@ static void on_local(void *arg, const struct engine_image *img, const struct sw_
 		note(p, "pulling %s failed, trying again: %s", p->image, p->err.msg);
 		steps_jump(&p->steps, PAUSE);
 	} else {
+		bool refused = fault_pull_refused(&p->err);
+
 		p->err.cls = SW_REJECTED; /* the registry's own words, not "No such image" */
-		sw_err_wrap(&p->err, "pull image %s", p->image); /* some of them do not name it */
-		if (p->auth_err.cls && fault_pull_refused(&p->err)) {
+		causes_pull(&p->err, p->image, p->auth);
+		if (p->auth_err.cls && refused) {
 			struct sw_err e = p->err;
 
 			sw_err_setd(&p->err, e.cls, e.domain, e.code,

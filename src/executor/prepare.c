@@ -8,6 +8,7 @@
  * is temporary, and the next prepare finds the container. A create that is under way is not
  * interrupted. Cancelled while pulling, the pull goes on and is joined by the next prepare. */
 #include "ctl.h"
+#include "extras.h"
 #include "files.h"
 #include <errno.h>
 #include <json-c/json.h>
@@ -48,14 +49,20 @@ static void adopt(struct ctl *c, const struct engine_container *k)
 static void on_look(void *arg, const struct engine_container *k, const struct sw_err *err)
 {
 	struct ctl *c = arg;
+	struct spec_env env = docker_env(c->d);
+	struct sw_err refused = SW_ERR_NONE;
 
 	c->call = NULL;
-	if (k)
+	if (k) {
 		adopt(c, k);
-	else if (fault_http(err, 404))
-		steps_done(&c->op, NULL);
-	else
+	} else if (fault_http(err, 404)) {
+		/* Here and not at the task's arrival: a container that is there stays, whatever the
+		 * operator changed meanwhile. */
+		extras_check(c->task->pb, &env, &refused);
+		steps_done(&c->op, &refused);
+	} else {
 		ctl_fail(c, err, FAULT_READ);
+	}
 }
 
 static void start_look(struct steps *s)

@@ -1,4 +1,5 @@
 #include "spec.h"
+#include "extras.h"
 #include "ref.h"
 #include <ctype.h>
 #include <errno.h>
@@ -313,7 +314,7 @@ int spec_body(const Pb__Task *t, const char *name, const struct spec_env *env,
 	sw_auto_free char *image = NULL;
 	int r = spec_check(t, env, err);
 
-	if (r)
+	if (r || (r = extras_check(t, env, err)))
 		return r;
 	body = json_object_new_object();
 	host = json_object_new_object();
@@ -335,6 +336,7 @@ int spec_body(const Pb__Task *t, const char *name, const struct spec_env *env,
 	spec_ports_add(t, body, host);
 	spec_networks_add(t, env, body, host);
 	spec_host_add(t, env, body, host);
+	extras_add(t, env, host);
 	if ((r = spec_mounts_add(c, env, host, err)) < 0 ||
 		(r = spec_files_add(t, env, host, err)) < 0) {
 		json_object_put(body);

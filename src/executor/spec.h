@@ -8,6 +8,7 @@
 
 struct sw_err;
 struct json_object;
+struct policy;
 
 #define SPEC_LABEL_TASK         "com.docker.swarm.task"
 #define SPEC_LABEL_TASK_ID      "com.docker.swarm.task.id"
@@ -23,8 +24,9 @@ struct spec_env {
 	int api; /* minor number of the engine's API 1.x; 0: not known yet, checks by version wait
 		  */
 	bool podman;
-	bool remote;         /* the engine does not see our files */
-	const char *run_dir; /* NULL: none */
+	bool remote;                 /* the engine does not see our files */
+	const char *run_dir;         /* NULL: none */
+	const struct policy *policy; /* of extras.h; NULL: nothing is allowed */
 };
 
 /* Everything that can be known without the engine. 0, or SW_REJECTED. */

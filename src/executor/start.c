@@ -5,6 +5,7 @@
  * exit code (126, 127, 128) is read from the container; an engine that went away during the start
  * is temporary, and the next start sees what became of it. A start under way is not interrupted,
  * waiting for health is. */
+#include "causes.h"
 #include "ctl.h"
 #include <errno.h>
 #include <string.h>
@@ -70,10 +71,18 @@ static void cancel_slot(struct steps *s)
 	gate_leave(&((struct ctl *)steps_arg(s))->slot);
 }
 
+static void start_refused(struct ctl *c, const struct sw_err *err)
+{
+	struct sw_err e = *err;
+
+	if (e.domain == SW_E_HTTP && !(fault_http(&e, 404) && fault_text(&e, "No such container")))
+		sw_err_wrap(&e, "starting container failed");
+	ctl_fail(c, &e, FAULT_START);
+}
+
 static void on_started(void *arg, const struct sw_err *err)
 {
 	struct ctl *c = arg;
-	struct sw_err e;
 
 	c->call = NULL;
 	gate_leave(&c->slot);
@@ -82,11 +91,9 @@ static void on_started(void *arg, const struct sw_err *err)
 		steps_done(&c->op, NULL);
 		return;
 	}
-	e = *err;
 	c->start_failed = true;
-	if (e.domain == SW_E_HTTP && !(fault_http(&e, 404) && fault_text(&e, "No such container")))
-		sw_err_wrap(&e, "starting container failed");
-	ctl_fail(c, &e, FAULT_START);
+	if (!causes_port(c, err, start_refused))
+		start_refused(c, err);
 }
 
 static void start_start(struct steps *s)

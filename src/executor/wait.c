@@ -7,6 +7,7 @@
  * An unhealthy container is stopped here, with the task's grace period, and its end carries that
  * cause. Health counts only while the container runs: the engine shows "unhealthy" for paused and
  * ended ones too. */
+#include "causes.h"
 #include "ctl.h"
 #include <errno.h>
 #include <stdio.h>
@@ -31,22 +32,18 @@ static void finish(struct ctl *c, const struct sw_err *err)
 static void finish_exit(struct ctl *c, int code, bool oom, const char *text)
 {
 	struct sw_err err = SW_ERR_NONE;
-	const char *cause = text;
+	sw_auto_free char *cause = causes_exit(c, code, oom, text);
 
 	c->has_exit = true;
 	c->exit_code = code;
 	c->pid = 0;
-	if (c->unhealthy)
-		cause = "dockerexec: unhealthy container";
-	else if (oom)
-		cause = "OOM killed";
 	if (c->observe.goal != OBSERVE_ENDED) { /* else the end was the purpose */
 		if (code)
 			sw_err_set(&err, SW_FATAL, -ECHILD, "task: non-zero exit (%d)%s%s", code,
 				*cause ? ": " : "", cause);
 		else if (c->unhealthy)
 			/* dockerd says COMPLETE here, and "on-failure" never restarts it */
-			sw_err_set(&err, SW_FATAL, -ECHILD, "dockerexec: unhealthy container");
+			sw_err_set(&err, SW_FATAL, -ECHILD, "%s", cause);
 	}
 	log_info("container ended", KS("task", c->task_id), KS("container", c->id ? c->id : ""),
 		KI("exit_code", code), KERR(err.cls ? &err : NULL));
@@ -72,6 +69,7 @@ static void seen_running(struct ctl *c, const struct engine_container *k)
 			KS("container", k->id), KS("probe", k->health_output));
 		c->unhealthy = true;
 	}
+	causes_see(c, k);
 	if (c->unhealthy && c->observe.goal != OBSERVE_ENDED) {
 		ctl_stop(c);
 		return;
@@ -100,8 +98,10 @@ static void seen_container(struct ctl *c, const struct engine_container *k)
 	} else if (ctl_ended(k)) {
 		if (c->observe.goal == OBSERVE_STARTED && !k->has_healthcheck)
 			finish(c, NULL); /* it did start; wait tells the end */
-		else
+		else {
+			causes_see(c, k);
 			finish_exit(c, k->exit_code, k->oom_killed, k->error);
+		}
 	} else if (c->died || k->exit_code) {
 		finish_exit(c, k->exit_code ? k->exit_code : c->died_code, c->oom, k->error);
 	} else if (c->observe.goal == OBSERVE_EXIT || c->observe.goal == OBSERVE_ENDED) {

@@ -1255,7 +1255,7 @@ static void test_unhealthy(void **state)
 	testengine_container_health(te, "web.1.task2", "unhealthy");
 	END(&j);
 	assert_int_equal(j.r.err.cls, SW_FATAL);
-	assert_string_equal(j.r.err.msg, "dockerexec: unhealthy container");
+	assert_string_equal(j.r.err.msg, "dockerexec: unhealthy container: probe says no");
 	assert_true(j.r.has_exit);
 	assert_int_equal(j.r.exit_code, 0);
 	job_close(&j);

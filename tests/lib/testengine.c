@@ -1037,6 +1037,27 @@ static struct json_object *ports_json(struct te_ctr *t)
 	return o;
 }
 
+/* The same as a listing has it: [{"PrivatePort","PublicPort","Type"}]. */
+static struct json_object *listed_ports(struct te_ctr *t)
+{
+	struct json_object *map = ports_json(t), *out = json_object_new_array();
+
+	json_object_object_foreach(map, key, list)
+	{
+		for (size_t i = 0; i < jlen(list); i++) {
+			struct json_object *one = json_object_new_object();
+			const char *port = jstr(json_object_array_get_idx(list, i), "HostPort");
+
+			jset_int(one, "PrivatePort", strtol(key, NULL, 10));
+			jset_int(one, "PublicPort", strtol(port, NULL, 10));
+			jset(one, "Type", strchr(key, '/') ? strchr(key, '/') + 1 : "tcp");
+			json_object_array_add(out, one);
+		}
+	}
+	json_object_put(map);
+	return out;
+}
+
 static struct json_object *health_json(struct te_ctr *t)
 {
 	struct json_object *o = json_object_new_object(), *log = json_object_new_array();
@@ -1119,6 +1140,7 @@ static void do_list(struct te_conn *c)
 		json_object_object_add(o, "Labels", jcopy(labels));
 		jset(o, "State", t->paused ? "paused" : t->status);
 		jset(o, "Status", t->running ? "Up 1 second" : "Exited");
+		json_object_object_add(o, "Ports", listed_ports(t));
 		jset_int(o, "Created", t->created_ns / 1000000000);
 		json_object_array_add(out, o);
 	}

@@ -253,6 +253,32 @@ static void test_file_syntax(void **state)
 	refused(f, load(f, NULL), "NUL byte");
 }
 
+static void test_lists_with_blanks(void **state)
+{
+	struct fixture *f = *state;
+
+	put_conf(f,
+		"allow-devices = /dev/fuse ,/dev/dri/*\nallow-device-cgroup-rules = c 189:* rwm, b "
+		"1:1 r\n");
+	assert_int_equal(load(f, NULL), 0);
+	assert_int_equal(f->c.allow_devices.n, 2);
+	assert_string_equal(f->c.allow_devices.v[0], "/dev/fuse");
+	assert_string_equal(f->c.allow_devices.v[1], "/dev/dri/*");
+	assert_int_equal(f->c.allow_cgroup_rules.n, 2);
+	assert_string_equal(f->c.allow_cgroup_rules.v[0], "c 189:* rwm");
+	assert_int_equal(f->c.allow_gpus.n, 1); /* the default */
+	assert_string_equal(f->c.allow_gpus.v[0], "no");
+	assert_string_equal(f->c.ingress, "reject");
+	assert_int_equal(f->c.orphan_grace_s, 300);
+	assert_int_equal(load(f, "--allow-devices", "", "--orphan-grace=5", NULL), 0);
+	assert_int_equal(f->c.allow_devices.n, 0);
+	assert_int_equal(f->c.orphan_grace_s, 5);
+	refused(f, load(f, "--allow-devices", "/dev/a,,/dev/b", NULL),
+		"separated by single commas");
+	refused(f, load(f, "--orphan-grace", "0", NULL), "from 1 to 86400");
+	refused(f, load(f, "--ingress", "mesh", NULL), "reject|host-port");
+}
+
 static void test_file_must_exist_only_if_named(void **state)
 {
 	struct fixture *f = *state;
@@ -444,6 +470,7 @@ int main(void)
 		T(test_list_is_replaced_as_a_whole),
 		T(test_bad_values_name_place_key_value_and_choice),
 		T(test_file_syntax),
+		T(test_lists_with_blanks),
 		T(test_file_must_exist_only_if_named),
 		T(test_command_line),
 		T(test_misspelt_variable_is_refused),
