@@ -38,6 +38,7 @@ struct subscription {
 	struct stream *streams;
 	Pb__LogMessage **batch;
 	size_t n_batch, room, bytes;
+	uint64_t n_lines;
 	bool wait, finished;
 	struct sw_timer timer;
 };
@@ -95,9 +96,10 @@ static void sub_free(struct subscription *s)
 	drop_batch(s);
 	free(s->batch);
 	api_free(s->pb);
-	free(s->id);
 	DL_DELETE(s->l->subs, s);
 	s->l->n_subs--;
+	log_debug("log subscription over", KS("subscription", s->id), KU("lines", s->n_lines));
+	free(s->id);
 	free(s);
 }
 
@@ -199,6 +201,7 @@ static bool on_line(void *arg, Pb__LogMessage *m)
 		s->room = s->room ? 2 * s->room : 16;
 		s->batch = xrealloc(s->batch, s->room, sizeof(Pb__LogMessage *));
 	}
+	s->n_lines++;
 	s->batch[s->n_batch++] = with_context(st, m);
 	s->bytes += m->data.len + 128;
 	if (s->bytes >= BATCH_BYTES)
@@ -216,7 +219,7 @@ static void on_stream_ended(void *arg, const struct sw_err *err)
 	struct subscription *s = st->sub;
 
 	if (err)
-		log_debug("task's logs ended early", KS("task", st->task->id), KERR(err));
+		log_info("task's logs ended early", KS("task", st->task->id), KERR(err));
 	stream_free(st);
 	soon(s);
 }
@@ -310,13 +313,14 @@ static void subscribe(struct logs *l, const Pb__SubscriptionMessage *m)
 	sw_timer_init(&s->timer, l->loop, on_timer, s);
 	DL_APPEND(l->subs, s);
 	l->n_subs++;
+	log_debug("log subscription opened", KS("subscription", s->id),
+		KB("follow", s->options->follow));
 	s->out = l->src->ops->publish_logs(l->src, s->id, on_writable, on_out_ended, s);
 	if (!s->out) { /* the registration has just ended: it will be sent again */
 		sub_free(s);
 		return;
 	}
 	worker_each(l->worker, add_task, s);
-	log_debug("log subscription", KS("subscription", s->id), KB("follow", s->options->follow));
 	soon(s); /* without a matching task that is the answer */
 }
 

@@ -1,9 +1,10 @@
-/* tasklogs.c - a task's log lines as the manager wants them (executor.md 7, wire.md "LogMessage").
+/* tasklogs.c - a task's log lines as the manager wants them: one LogMessage per record.
  *
  * A stream waits until the container has been started (an engine ends a follow of a created one at
  * once), survives an engine that goes away while following (it continues at the last line's time
- * and skips what was delivered with that very time), and reads no faster than 10 MiB/s: nothing is
- * buffered here, the engine's connection is what waits. */
+ * and skips what was delivered with that very time) or that ends a running container's follow, and
+ * reads no faster than 10 MiB/s: nothing is buffered here, the engine's connection is what waits.
+ */
 #include "ctl.h"
 #include <assert.h>
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <swarm/log.h>
 #include <swarm/mem.h>
+#include <time.h>
 
 #define RATE_BYTES_PER_S (10ll * 1024 * 1024)
 #define RETRY_NS         sw_s(1)
@@ -28,9 +30,12 @@ struct controller_logs {
 	struct engine_call *look, *call;
 	bool waiting; /* for the start of the container */
 	bool again;   /* poked while looking */
+	bool ended;   /* it had, when the stream was opened */
+	bool confirm; /* the engine ended a follow: has the container? */
 	bool paused;  /* by the subscriber */
 	bool throttled, ending;
-	bool *gone; /* set by logs_cancel() under a callback */
+	bool *gone;        /* set by logs_cancel() under a callback */
+	int64_t opened_ns; /* wall clock */
 	int64_t last_ns;
 	uint64_t n_last, skip; /* records with that time: delivered, still to be skipped */
 	int64_t tokens;
@@ -181,22 +186,39 @@ static bool on_record(void *arg, struct engine_log_record *rec)
 	return !l->paused && !l->throttled;
 }
 
+/* What comes next begins with the line after the last one delivered. */
+static void after_last(struct controller_logs *l)
+{
+	if (l->n_last) {
+		l->opt.since_ns = l->last_ns;
+		l->opt.tail = -1;
+		l->skip = l->n_last;
+	} else if (l->opt.tail == 0 && engine_is_local(l->d->engine)) {
+		/* "only new lines", and those from now on are not all of them */
+		if (l->opened_ns > l->opt.since_ns)
+			l->opt.since_ns = l->opened_ns;
+		l->opt.tail = -1;
+	}
+}
+
 static void on_logs_end(void *arg, const struct sw_err *err)
 {
 	struct controller_logs *l = arg;
 
 	l->call = NULL;
 	l->paused = l->throttled = false;
-	if (!sw_err_is(err, SW_TEMPORARY) || !l->opt.follow) {
+	sw_timer_stop(&l->timer);
+	if (!l->opt.follow || (err && err->cls != SW_TEMPORARY) || (!err && l->ended)) {
 		finish(l, "failed getting container logs", err);
 		return;
 	}
-	log_debug("log stream lost, continuing soon", KS("task", l->context.task_id), KERR(err));
-	if (l->n_last) {
-		l->opt.since_ns = l->last_ns;
-		l->opt.tail = -1;
-		l->skip = l->n_last;
+	after_last(l);
+	if (!err) {
+		l->confirm = true;
+		look(l);
+		return;
 	}
+	log_debug("log stream lost, continuing soon", KS("task", l->context.task_id), KERR(err));
 	sw_timer_arm(&l->timer, RETRY_NS);
 }
 
@@ -208,6 +230,19 @@ static bool is_tty(const struct engine_container *k)
 
 	return json_object_object_get_ex(k->json, "Config", &config) &&
 	       json_object_object_get_ex(config, "Tty", &tty) && json_object_get_boolean(tty);
+}
+
+static void open_stream(struct controller_logs *l, const struct engine_container *k)
+{
+	struct timespec now;
+
+	if (!l->opened_ns) {
+		clock_gettime(CLOCK_REALTIME, &now);
+		l->opened_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	}
+	l->ended = !k->running && !k->paused;
+	l->opt.tty = is_tty(k);
+	l->call = engine_logs(l->d->engine, k->id, &l->opt, on_record, on_logs_end, l);
 }
 
 static void on_look(void *arg, const struct engine_container *k, const struct sw_err *err)
@@ -224,11 +259,19 @@ static void on_look(void *arg, const struct engine_container *k, const struct sw
 		sw_timer_arm(&l->timer, RETRY_NS);
 		return;
 	}
+	if (l->confirm) {
+		l->confirm = false;
+		/* the engine may show an ended container as running for a moment */
+		if (k && ctl_is_ours(c, k) && (k->running || k->paused))
+			sw_timer_arm(&l->timer, RETRY_NS);
+		else
+			finish(l, NULL, NULL);
+		return;
+	}
 	if (k && ctl_is_ours(c, k) && (k->running || k->paused || ctl_ended(k))) {
 		l->waiting = false;
 		ctl_watching(c);
-		l->opt.tty = is_tty(k);
-		l->call = engine_logs(l->d->engine, k->id, &l->opt, on_record, on_logs_end, l);
+		open_stream(l, k);
 		return;
 	}
 	if (!l->opt.follow) {

@@ -1,0 +1,4 @@
+# Logs, exits and engines of other kinds, against a real manager.
+if(TARGET swarm-agentd AND NOT SWARM_SANITIZE)
+  sw_script(integration_logs TIMEOUT 600 COMMAND test_logs.sh)
+endif()
