@@ -239,8 +239,11 @@ static Pb__NodeDescription *description(const struct docker *d, const struct eng
 		put_plugin(e, "Network", "overlay"); /* the ingress network is one */
 	add_plugins(e, "Authorization", info->authorization_plugins, info->n_authorization_plugins);
 	add_plugins(e, "Log", info->log_plugins, info->n_log_plugins);
-	if (podman)
-		add_plugin(e, "Log", "json-file"); /* accepted, but not in its list */
+	if (podman) { /* accepted, but not in its lists; schedulers go by them */
+		add_plugin(e, "Log", "json-file");
+		add_plugin(e, "Network", "host");
+		add_plugin(e, "Network", "null");
+	}
 	return n;
 }
 
