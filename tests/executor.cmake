@@ -14,3 +14,4 @@ sw_test(unit_images_parts LABEL unit ROOMS base api uio engine executor PRIVATE 
   SOURCES unit/test_images_parts.c)
 sw_test(component_images LABEL component ROOMS base api uio engine executor PRIVATE executor
   LIBS PkgConfig::JSONC sw_testengine SOURCES component/test_images.c)
+sw_script(integration_images TIMEOUT 400 COMMAND test_images.sh)

@@ -198,13 +198,14 @@ engine_sock() { echo "$LAB/$1/docker.sock"; }
 engine_launch() {
 	local h=$1
 	shift
-	exec_on_host "$h" dockerd --data-root "$LAB/$h/data" --exec-root "$LAB/$h/exec" --pidfile "$LAB/$h/docker.pid" \
+	# shellcheck disable=SC2086
+	exec_on_host "$h" ${ENGINE_WRAP:-} dockerd --data-root "$LAB/$h/data" --exec-root "$LAB/$h/exec" --pidfile "$LAB/$h/docker.pid" \
 		-H "unix://$(engine_sock "$h")" --cgroup-parent "/lab-$LAB_TAG" \
 		--exec-opt native.cgroupdriver=cgroupfs "$@" >>"$LAB/log/dockerd-$h.log" 2>&1 9>&- &
 	echo $! >"$LAB/$h/dockerd.pid"
 	disown
 }
-# Later starts repeat the options of the first one.
+# ENGINE_WRAP may hold a command to run it under. Later starts repeat the options of the first one.
 engine_start() {
 	local h=$1
 	shift
