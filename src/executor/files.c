@@ -226,14 +226,14 @@ void files_free(struct file_ref *f, size_t n)
 
 int spec_files_check(const Pb__ContainerSpec *c, const struct spec_env *env, struct sw_err *err)
 {
-	struct file_ref *f;
-	size_t n;
+	struct file_ref *f = NULL;
+	size_t n = 0;
 	int r;
 
 	if (!files_wanted(c))
 		return 0;
 	r = files_list(c, &f, &n, err);
-	if (r)
+	if (r || !n)
 		return r;
 	if (env->remote)
 		r = sw_err_set(err, SW_REJECTED, -ENOTSUP,
@@ -254,8 +254,8 @@ int spec_files_add(
 {
 	const Pb__ContainerSpec *c = spec_container(t);
 	struct json_object *mounts = NULL, *m, *o;
-	struct file_ref *f;
-	size_t n;
+	struct file_ref *f = NULL;
+	size_t n = 0;
 	int r;
 
 	if (!files_wanted(c))

@@ -68,6 +68,14 @@ void rundir_free(struct rundir *r)
 	free(r);
 }
 
+static int take_fd(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
+
 /* ---- open */
 
 static int failed(const struct rundir *r, const char *what, int e, struct sw_err *err)
@@ -139,8 +147,7 @@ static int open_root(const struct rundir *r, bool mounted, int *ret, struct sw_e
 			"run directory %s is used by another agent; give each a --run-dir of its "
 			"own",
 			r->path);
-	*ret = fd;
-	fd = -1;
+	*ret = take_fd(&fd);
 	return 0;
 }
 
@@ -168,18 +175,17 @@ static bool still_there(const struct rundir *r)
 
 static int open_anew(struct rundir *r, struct sw_err *err)
 {
-	sw_auto_close int below = -1;
-	int res = make_dirs(r, err);
+	int below, res = make_dirs(r, err);
 
 	if (res < 0 || (res = open_root(r, false, &r->root, err)) < 0)
 		return res;
 	if (in_memory(r->root))
 		return 0;
-	below = r->root; /* its lock is held until we have the one of the new root */
-	r->root = -1;
-	if ((res = mount_here(r, err)) < 0)
-		return res;
-	return open_root(r, true, &r->root, err);
+	below = take_fd(&r->root); /* its lock is held until we have the one of the new root */
+	if ((res = mount_here(r, err)) == 0)
+		res = open_root(r, true, &r->root, err);
+	close(below);
+	return res;
 }
 
 int rundir_open(struct rundir *r, struct sw_err *err)
@@ -346,8 +352,7 @@ static int open_folder(struct rundir *r, const char *task, const struct rundir_o
 		return -errno;
 	if (fchmod(fd, mode) < 0)
 		return -errno;
-	*ret = fd;
-	fd = -1;
+	*ret = take_fd(&fd);
 	return 0;
 }
 
