@@ -212,19 +212,44 @@ static void on_recheck(struct watcher *w)
 
 /* ---- life */
 
+/* @t as the container gets it: its ports where they are published here, its templates expanded. A
+ * new reference. */
+static int resolve(struct docker *d, struct api_task *t, struct api_task **ret, struct sw_err *err)
+{
+	struct api_task *here = NULL;
+	Pb__Task *expanded = NULL;
+	int r = ingress_task(t, d->ingress, &here, err);
+
+	if (r)
+		return r;
+	if (!expand_wanted(here->pb)) {
+		*ret = here;
+		return 0;
+	}
+	if (d->node_texts.hostname)
+		r = expand_task(here->pb, &d->node_texts, &expanded, err);
+	else
+		r = sw_err_set(err, SW_TEMPORARY, -EAGAIN,
+			"templates wait for the engine's description of this node");
+	if (r == 0)
+		*ret = api_task_new(expanded);
+	api_task_unref(here);
+	return r;
+}
+
 static int ctl_update(struct controller *base, struct api_task *t, struct sw_err *err)
 {
 	struct ctl *c = ctl_of(base);
-	struct api_task *here;
+	struct api_task *resolved = NULL;
 	int r;
 
 	if (!sw_streq(t->pb->id, c->task_id))
 		return sw_err_set(err, SW_REJECTED, -EINVAL, "task %s cannot become task %s",
 			c->task_id, t->pb->id);
-	if ((r = ingress_task(t, c->d->ingress, &here, err)))
+	if ((r = resolve(c->d, t, &resolved, err)))
 		return r;
 	api_task_unref(c->task);
-	c->task = here;
+	c->task = resolved;
 	return 0;
 }
 
@@ -268,20 +293,21 @@ int docker_controller(
 	};
 	struct docker *d = docker_of(x);
 	struct spec_env env = docker_env(d);
-	struct api_task *here;
 	struct ctl *c;
-	int r = ingress_task(t, d->ingress, &here, err);
+	struct api_task *resolved = NULL;
+	int r = resolve(d, t, &resolved, err);
 
-	if (r < 0)
+	if (r)
 		return r;
-	if ((r = spec_check(here->pb, &env, err)) < 0) {
-		api_task_unref(here);
+	r = spec_check(resolved->pb, &env, err);
+	if (r < 0) {
+		api_task_unref(resolved);
 		return r;
 	}
 	c = xcalloc(1, sizeof(*c));
 	c->base.ops = &ops;
 	c->d = d;
-	c->task = here;
+	c->task = resolved;
 	c->task_id = xstrdup(t->pb->id);
 	c->name = api_task_name(t->pb);
 	TAILQ_INIT(&c->logs);

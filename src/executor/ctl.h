@@ -49,14 +49,14 @@ struct ctl {
 	bool pulled_again;
 	bool start_failed;
 	bool no_space; /* one retry after a full disk */
-	struct {       /* causes.c */
+	bool files_dropped;
+	struct { /* causes.c */
 		struct sw_err err;
 		void (*cb)(struct ctl *c, const struct sw_err *err);
 	} blame;
 
 	struct image_want image;
 	struct secrets_job *files; /* of the step that runs */
-	bool files_dropped;
 	/* Stopping outlives the operation that asked for it: nobody takes a signal back. */
 	struct engine_call *stop_call;
 	bool stop_awaited; /* by the step that runs */

@@ -288,6 +288,8 @@ static void on_info(void *arg, const struct engine_info *info, const struct sw_e
 	}
 	secrets_engine(&d->secrets, info);
 	d->describe.desc = description(d, info);
+	if (!d->node_known)
+		expand_node_set(&d->node_texts, d->describe.desc);
 	d->describe.call = engine_plugins(d->engine, on_plugins, d);
 }
 

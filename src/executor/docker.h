@@ -1,5 +1,6 @@
 /* docker.h - the Docker executor's own state, shared by the files of this room. */
 #pragma once
+#include "expand.h"
 #include "gate.h"
 #include "images.h"
 #include "secrets.h"
@@ -23,6 +24,9 @@ struct docker {
 	Pb__Resources *generic; /* NULL: the engine's */
 	char *node_id, *cluster_id;
 	Pb__Node *node; /* the last one */
+	/* For templates: as the manager has them, until it has said so as we describe ourselves. */
+	struct expand_node node_texts;
+	bool node_known;
 	Pb__EncryptionKey **keys;
 	size_t n_keys;
 	struct executor_deps deps;

@@ -43,6 +43,10 @@ static void docker_configure(struct executor *x, const Pb__Node *node)
 	/* kept for what needs the node's labels and attachments; no engine calls */
 	api_free(d->node);
 	d->node = (Pb__Node *)(void *)api_dup(&node->base);
+	if (d->node->description) {
+		expand_node_set(&d->node_texts, d->node->description);
+		d->node_known = true;
+	}
 }
 
 static void drop_keys(struct docker *d)
@@ -113,6 +117,7 @@ static void on_closing(void *arg)
 	docker_requests_done(d);
 	drop_keys(d);
 	api_free(d->node);
+	expand_node_done(&d->node_texts);
 	gate_done(&d->starts);
 	secrets_done(&d->secrets);
 	free(d->run_dir);

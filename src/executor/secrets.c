@@ -7,9 +7,12 @@
  * started anew) gets them once more before its container starts. */
 #include "secrets.h"
 #include "ctl.h"
+#include "expand.h"
 #include "files.h"
+#include <ctype.h>
 #include <errno.h>
 #include <json-c/json.h>
+#include <limits.h>
 #include <string.h>
 #include <swarm/log.h>
 #include <swarm/mem.h>
@@ -28,8 +31,14 @@ struct secrets_job {
 	struct rundir *dir;
 	struct rundir_owner owner;
 	char *task;
-	struct rundir_file *files; /* data: ours */
+	struct rundir_file *files; /* data: ours, raw */
+	struct rundir_file *made;  /* expanded: the same, or data of its own */
 	size_t n_files, n_expected;
+	bool *templates; /* by file */
+	struct file_ref *refs;
+	size_t n_refs;
+	struct api_task *spec; /* what refs borrow from */
+	struct expand_node node;
 	struct sw_err err;
 	bool missing; /* ENSURE: files are to be made */
 	char **names; /* LIST */
@@ -41,12 +50,24 @@ static void next(struct secrets *s);
 static void files_wipe(struct secrets_job *j)
 {
 	for (size_t i = 0; i < j->n_files; i++) {
+		if (j->made[i].data && j->made[i].data != j->files[i].data) {
+			sw_wipe((void *)j->made[i].data, j->made[i].len);
+			free((void *)j->made[i].data);
+		}
 		sw_wipe((void *)j->files[i].data, j->files[i].len);
 		free((void *)j->files[i].data);
 	}
 	free(j->files);
-	j->files = NULL;
-	j->n_files = 0;
+	free(j->made);
+	free(j->templates);
+	files_free(j->refs, j->n_refs);
+	api_task_unref(j->spec);
+	expand_node_done(&j->node);
+	j->files = j->made = NULL;
+	j->templates = NULL;
+	j->refs = NULL;
+	j->spec = NULL;
+	j->n_files = j->n_refs = 0;
 }
 
 static void job_free(struct secrets_job *j)
@@ -99,40 +120,67 @@ static int payload_of(const struct executor_deps *deps, const char *task, const 
 	return 0;
 }
 
+static int collect_file(struct secrets_job *j, size_t i, struct sw_err *err)
+{
+	const struct file_ref *f = &j->refs[i];
+	const char *what = f->secret ? "secret" : "config";
+	const ProtobufCBinaryData *data;
+	const Pb__Driver *templating;
+
+	if (payload_of(&j->s->d->deps, j->task, f, &data, &templating) < 0)
+		return sw_err_set(err, SW_TEMPORARY, -EAGAIN,
+			"dependency not ready: %s \"%s\" has not arrived", what, f->name);
+	if (expand_check_driver(templating, err) < 0)
+		return sw_err_wrap(err, "%s \"%s\"", what, f->name);
+	j->templates[i] = templating != NULL;
+	return add_payload(j, f, data, err);
+}
+
 /* Copies all that the pool needs. */
 static int collect(struct secrets_job *j, struct sw_err *err)
 {
-	const struct docker *d = j->s->d;
-	struct file_ref *refs;
-	size_t n;
-	int r = files_list(spec_container(j->ctl->task->pb), &refs, &n, err);
+	const struct expand_node *node = &j->s->d->node_texts;
+	int r;
 
-	if (r < 0)
-		return r;
-	j->files = xcalloc(n, sizeof(*j->files));
-	for (size_t i = 0; i < n && !r; i++) {
-		const ProtobufCBinaryData *data;
-		const Pb__Driver *templating;
-		const char *what = refs[i].secret ? "secret" : "config";
-
-		if (payload_of(&d->deps, j->task, &refs[i], &data, &templating) < 0)
-			r = sw_err_set(err, SW_TEMPORARY, -EAGAIN,
-				"dependency not ready: %s \"%s\" has not arrived", what,
-				refs[i].name);
-		else if (templating)
-			r = sw_err_set(err, SW_REJECTED, -ENOTSUP,
-				"%s \"%s\": templates are not supported by this agent", what,
-				refs[i].name);
-		else
-			r = add_payload(j, &refs[i], data, err);
+	j->spec = api_task_ref(j->ctl->task);
+	r = files_list(spec_container(j->spec->pb), &j->refs, &j->n_refs, err);
+	if (r == 0) {
+		j->files = xcalloc(j->n_refs + 1, sizeof(*j->files));
+		j->made = xcalloc(j->n_refs + 1, sizeof(*j->made));
+		j->templates = xcalloc(j->n_refs + 1, sizeof(*j->templates));
+		j->node = (struct expand_node){
+			xstrdup(node->hostname), xstrdup(node->os), xstrdup(node->arch)};
 	}
-	files_free(refs, n);
+	for (size_t i = 0; i < j->n_refs && !r; i++)
+		r = collect_file(j, i, err);
 	if (r < 0)
 		files_wipe(j);
 	return r;
 }
 
 /* ---- the pool's part */
+
+/* Templates see the raw payloads of the others. */
+static int make_files(struct secrets_job *j)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < j->n_files && !r; i++) {
+		char *text = NULL;
+		size_t len = 0;
+
+		j->made[i] = j->files[i];
+		if (!j->templates[i])
+			continue;
+		r = expand_payload(j->spec->pb, &j->node, j->refs, j->files, j->n_files, i, &text,
+			&len, &j->err);
+		if (r == 0) {
+			j->made[i].data = text;
+			j->made[i].len = len;
+		}
+	}
+	return r;
+}
 
 static void work(void *arg)
 {
@@ -145,7 +193,8 @@ static void work(void *arg)
 		j->missing = !rundir_has(j->dir, j->task, j->n_expected);
 		break;
 	case WRITE:
-		rundir_write(j->dir, j->task, &j->owner, j->files, j->n_files, &j->err);
+		if (make_files(j) == 0)
+			rundir_write(j->dir, j->task, &j->owner, j->made, j->n_files, &j->err);
 		break;
 	case DROP:
 	case REMOVE:
@@ -316,13 +365,19 @@ void secrets_forget(struct secrets_job *j)
 static void owner_of_root(const char *root_dir, struct rundir_owner *o)
 {
 	const char *base = strrchr(root_dir, '/');
-	unsigned uid, gid;
-	int end = 0;
+	unsigned long uid, gid;
+	char *end;
 
-	if (base && sscanf(base, "/%9u.%9u%n", &uid, &gid, &end) == 2 && !base[end]) {
-		o->uid = uid;
-		o->gid = gid;
-	}
+	if (!base || !isdigit((unsigned char)base[1]))
+		return;
+	uid = strtoul(base + 1, &end, 10);
+	if (*end != '.' || !isdigit((unsigned char)end[1]))
+		return;
+	gid = strtoul(end + 1, &end, 10);
+	if (*end || uid > INT_MAX || gid > INT_MAX)
+		return;
+	o->uid = (uint32_t)uid;
+	o->gid = (uint32_t)gid;
 }
 
 void secrets_engine(struct secrets *s, const struct engine_info *info)

@@ -92,47 +92,6 @@ static int check_name(const Pb__Task *t, struct sw_err *err)
 	return 0;
 }
 
-static bool has_template(const char *s)
-{
-	return strstr(s, "{{") != NULL;
-}
-
-static int check_templates(const Pb__ContainerSpec *c, struct sw_err *err)
-{
-	for (size_t i = 0; i < c->n_env; i++) {
-		const char *eq = strchr(c->env[i], '=');
-
-		/* the name only: the value may be somebody's password */
-		if (eq && has_template(eq + 1))
-			return sw_err_set(err, SW_REJECTED, -ENOTSUP,
-				"expanding env failed: \"%.*s\": templates ({{ }}) are not "
-				"supported by this agent",
-				(int)(eq - c->env[i]), c->env[i]);
-	}
-	if (has_template(c->hostname))
-		return sw_err_set(err, SW_REJECTED, -ENOTSUP,
-			"expanding hostname failed: \"%s\": templates ({{ }}) are not supported by "
-			"this agent",
-			c->hostname);
-	for (size_t i = 0; i < c->n_mounts; i++) {
-		const Pb__Mount *m = c->mounts[i];
-		const Pb__Mount__VolumeOptions *v = m->volume_options;
-		const Pb__Driver *d = v ? v->driver_config : NULL;
-		bool found = has_template(m->source) || has_template(m->target);
-
-		for (size_t k = 0; v && k < v->n_labels; k++)
-			found |= has_template(v->labels[k]->value);
-		for (size_t k = 0; d && k < d->n_options; k++)
-			found |= has_template(d->options[k]->value);
-		if (found)
-			return sw_err_set(err, SW_REJECTED, -ENOTSUP,
-				"expanding mounts failed: \"%s\": templates ({{ }}) are not "
-				"supported by this agent",
-				m->target);
-	}
-	return 0;
-}
-
 static int check_container(const Pb__ContainerSpec *c, struct sw_err *err)
 {
 	if (!*c->image)
@@ -150,8 +109,8 @@ int spec_check(const Pb__Task *t, const struct spec_env *env, struct sw_err *err
 
 	if ((r = check_runtime(t, err)) || (r = check_container(c, err)) ||
 		(r = check_name(t, err)) || (r = spec_mounts_check(c, env, err)) ||
-		(r = spec_files_check(c, env, err)) || (r = check_templates(c, err)) ||
-		(r = spec_networks_check(t, err)) || (r = spec_host_check(t, env, err)))
+		(r = spec_files_check(c, env, err)) || (r = spec_networks_check(t, err)) ||
+		(r = spec_host_check(t, env, err)))
 		return r;
 	return 0;
 }

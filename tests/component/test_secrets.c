@@ -452,6 +452,148 @@ static void test_not_in_memory(void **state)
 }
 
 /* User namespaces: what the engine says of itself decides who owns the files. */
+static void describe_cb(void *arg, const Pb__NodeDescription *n, const struct sw_err *err)
+{
+	assert_non_null(n);
+	(void)err;
+	*(bool *)arg = true;
+}
+
+static void add_templates(struct job *j)
+{
+	static Pb__Mount m;
+
+	pb__mount__init(&m);
+	m.type = PB__MOUNT__TYPE__VOLUME;
+	m.source = (char *)"v-{{.Service.Name}}-{{.Task.Slot}}";
+	m.target = (char *)"/data/{{.Task.Slot}}";
+	TEST_PTRS(j->x.c.mounts, j->x.c.n_mounts, Pb__Mount, &m);
+	TEST_STRS(j->x.c.env, j->x.c.n_env, (char *)"WHERE={{.Node.Hostname}}/{{.Node.ID}}",
+		(char *)"{{plain}}=1", (char *)"{{novalue}}");
+	j->x.c.hostname = (char *)"{{.Service.Name}}-{{.Task.Slot}}";
+}
+
+static void in_body(const char *part, int line)
+{
+	struct testengine_container k;
+
+	assert_true(testengine_container_at(te, 0, &k));
+	if (!strstr(json_object_to_json_string_ext(k.body, JSON_C_TO_STRING_NOSLASHESCAPE), part))
+		fail_msg("line %d: %s not in %s", line, part, json_object_to_json_string(k.body));
+}
+#define IN_BODY(part) in_body(part, __LINE__)
+
+static void test_templates(void **state)
+{
+	struct sw_err err = SW_ERR_NONE;
+	bool described = false;
+	struct job j;
+
+	(void)state;
+	driver.name = (char *)"golang";
+	secret_spec.templating = config_spec.templating = &driver;
+	set_bytes(&secret_spec.data, PAYLOAD "{{.Task.Slot}}");
+	set_bytes(&config_spec.data,
+		"{{.Node.Hostname}} {{env \"WHERE\"}} {{secret \"db\"}} {{config \"conf\" | len}}");
+	job_init(&j, "task1", "sleep 60");
+	add_templates(&j);
+	/* nothing is known of the node yet: later */
+	j.t = test_task_make(&j.x);
+	assert_true(executor->ops->controller(executor, j.t, &j.c, &err) < 0);
+	assert_int_equal(err.cls, SW_TEMPORARY);
+	api_task_unref(j.t);
+	executor->ops->describe(executor, describe_cb, &described);
+	AWAIT(loop, described);
+	job_open(&j);
+	OK(&j, prepare);
+	IN_BODY("\"WHERE=testengine/node1\",\"{{plain}}=1\",\"{{novalue}}\"");
+	IN_BODY("\"Hostname\":\"web-1\"");
+	IN_BODY("\"Source\":\"v-web-1\",\"Target\":\"/data/1\"");
+	holds("task1/0", PAYLOAD "1");
+	/* what a payload refers to is taken raw */
+	holds("task1/1", "testengine testengine/node1 " PAYLOAD "{{.Task.Slot}} 74");
+	OK(&j, remove);
+	job_close(&j);
+}
+
+/* The manager's word for the node counts, not ours. */
+static void test_node_as_the_manager_has_it(void **state)
+{
+	Pb__Node n = PB__NODE__INIT;
+	Pb__NodeDescription desc = PB__NODE_DESCRIPTION__INIT;
+	bool described = false;
+	struct job j;
+
+	(void)state;
+	n.description = &desc;
+	desc.hostname = (char *)"given"; /* and no platform */
+	executor->ops->configure(executor, &n);
+	executor->ops->describe(executor, describe_cb, &described);
+	AWAIT(loop, described);
+	job_init(&j, "task1", "sleep 60");
+	add_templates(&j);
+	job_open(&j);
+	OK(&j, prepare);
+	IN_BODY("\"WHERE=given/node1\"");
+	OK(&j, remove);
+	job_close(&j);
+}
+
+static void test_bad_templates(void **state)
+{
+	struct sw_err err = SW_ERR_NONE;
+	Pb__Node n = PB__NODE__INIT;
+	Pb__NodeDescription desc = PB__NODE_DESCRIPTION__INIT;
+	struct job j;
+
+	(void)state;
+	n.description = &desc;
+	executor->ops->configure(executor, &n);
+#define REFUSED(text)                                                                              \
+	do {                                                                                       \
+		j.t = test_task_make(&j.x);                                                        \
+		assert_true(executor->ops->controller(executor, j.t, &j.c, &err) < 0);             \
+		api_task_unref(j.t);                                                               \
+		if (err.cls != SW_REJECTED || strncmp(err.msg, text, strlen(text)) != 0)           \
+			fail_msg("line %d: %s", __LINE__, err.msg);                                \
+	} while (0)
+	job_init(&j, "task1", "sleep 60");
+	add_templates(&j);
+	TEST_STRS(j.x.c.env, j.x.c.n_env, (char *)"PASS=hush{{.Nope}}");
+	REFUSED("expanding env failed: expanding env \"PASS\": template: ");
+	assert_null(strstr(err.msg, "hush"));
+	j.x.c.n_env = 0;
+	j.x.c.hostname = (char *)"{{";
+	REFUSED("expanding hostname failed: template: ");
+	j.x.c.hostname = (char *)"";
+	j.x.c.mounts[0]->target = (char *)"{{secret \"db\"}}"; /* payloads only */
+	REFUSED("expanding mounts failed: expanding mount target \"{{secret \"db\"}}\": ");
+	/* what comes out is checked like what comes in */
+	j.x.c.mounts[0]->target = (char *)"x{{.Task.Slot}}";
+	REFUSED("invalid mount target, must be an absolute path: x1");
+	j.x.c.n_mounts = 0;
+
+	driver.name = (char *)"golang";
+	config_spec.templating = &driver;
+	set_bytes(&config_spec.data, "{{secret \"other\"}}");
+	job_open(&j);
+	RUN(&j, prepare);
+	FAILED(&j, SW_REJECTED, "failed to expand templated config c1: template: ");
+	FAILED(&j, SW_REJECTED, "secret target other not found");
+	assert_false(there("task1"));
+	driver.name = (char *)"jinja";
+	RUN(&j, prepare);
+	FAILED(&j, SW_REJECTED, "config \"conf\": unrecognized template type \"jinja\"");
+	config_spec.templating = NULL;
+	secret_spec.templating = &driver;
+	driver.name = (char *)"golang";
+	set_bytes(&secret_spec.data, "pAyLoAd{{.pAyLoAd}}");
+	RUN(&j, prepare);
+	FAILED(&j, SW_REJECTED, "failed to expand templated secret s1: ");
+	assert_null(strstr(j.r.err.msg, "pAyLoAd"));
+	job_close(&j);
+}
+
 static void test_user_namespaces(void **state)
 {
 	struct stat st;
@@ -520,6 +662,9 @@ int main(void)
 		TEST(test_sweep),
 		TEST(test_cancel_and_close),
 		TEST(test_not_in_memory),
+		TEST(test_templates),
+		TEST(test_node_as_the_manager_has_it),
+		TEST(test_bad_templates),
 		TEST(test_user_namespaces),
 		TEST(test_nothing_in_the_log),
 	};

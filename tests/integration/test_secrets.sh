@@ -59,6 +59,27 @@ wait_for 90 "1/1 ro" service_has ro 1
 c=$(container_of ro)
 is "the secret" "$(inside cat /run/secrets/one)" "$PAYLOAD-one"
 
+say "templates in env, hostname, mounts, configs and secrets"
+printf 'host={{.Node.Hostname}} slot={{.Task.Slot}} env={{env "WHO"}} secret={{secret "one"}} {{range $k, $v := .Service.Labels}}{{$k}}={{$v}};{{end}}' |
+	mgr config create --template-driver golang tconf - >/dev/null || fail "config create"
+printf '%s {{.Service.Name}}' "$PAYLOAD" | mgr secret create --template-driver golang tsecret - >/dev/null || fail "secret create"
+mgr service create --name tmpl "${on_w1[@]}" --replicas 2 --secret one --secret tsecret --config source=tconf,target=/t.conf \
+	--hostname '{{.Service.Name}}-{{.Task.Slot}}' --env 'WHO={{.Task.Name}}@{{.Node.Hostname}}' --label b=2 --label a=1 \
+	--mount 'type=volume,source=vol-{{.Task.Slot}},target=/v' $LAB_IMAGE sleep 100000 >/dev/null || fail "service create"
+wait_for 90 "2/2 tmpl" service_has tmpl 2
+for slot in 1 2; do
+	c=$(docker_on w1 ps -q --filter name="^tmpl\\.$slot\\.")
+	name=$(docker_on w1 inspect -f '{{slice .Name 1}}' "$c")
+	is hostname "$(docker_on w1 inspect -f '{{.Config.Hostname}}' "$c")" "tmpl-$slot"
+	is env "$(inside sh -c 'echo "$WHO"')" "$name@w1"
+	is volume "$(docker_on w1 inspect -f '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}}{{end}}{{end}}' "$c")" "vol-$slot"
+	is config "$(inside cat /t.conf)" "host=w1 slot=$slot env=$name@w1 secret=$PAYLOAD-one a=1;b=2;"
+	is secret "$(inside cat /run/secrets/tsecret)" "$PAYLOAD tmpl"
+done
+nowhere
+mgr service rm tmpl >/dev/null
+wait_for 60 "no container" all_containers_are w1 tmpl 0
+
 say "refused by name"
 bad() { # NAME TARGET
 	mgr service create --name "$1" "${on_w1[@]}" --restart-condition none --secret "source=one,target=$2" \

@@ -708,8 +708,6 @@ static void test_refusals(void **state)
 	Pb__GenericRuntimeSpec generic = PB__GENERIC_RUNTIME_SPEC__INIT;
 	Pb__NetworkAttachmentSpec attachment = PB__NETWORK_ATTACHMENT_SPEC__INIT;
 	Pb__ContainerSpec__PullOptions pull = PB__CONTAINER_SPEC__PULL_OPTIONS__INIT;
-	Pb__Mount m;
-	Pb__Mount__VolumeOptions v = PB__MOUNT__VOLUME_OPTIONS__INIT;
 
 	(void)state;
 	x.c.image = (char *)"";
@@ -719,24 +717,6 @@ static void test_refusals(void **state)
 	pull.registry_auth = (char *)"a\r\nX-Evil: 1";
 	refused("pull_options.registry_auth contains a line break");
 	x.c.pull_options = NULL;
-	TEST_STRS(x.c.env, x.c.n_env, (char *)"OK={", (char *)"A={{.Task.Slot}}");
-	refused("expanding env failed: \"A\": templates ({{ }}) are not supported by this agent");
-	TEST_STRS(x.c.env, x.c.n_env, (char *)"{{name}}=1", (char *)"{{novalue}}");
-	accepted(); /* names are never expanded */
-	x.c.hostname = (char *)"h-{{.Task.Slot}}";
-	refused("expanding hostname failed: \"h-{{.Task.Slot}}\": templates ({{ }}) are not "
-		"supported by "
-		"this agent");
-	x.c.hostname = (char *)"";
-	one_mount(&m, PB__MOUNT__TYPE__VOLUME, "v-{{.Task.Slot}}", "/v");
-	refused("expanding mounts failed: \"/v\": templates ({{ }}) are not supported by this "
-		"agent");
-	m.source = (char *)"v";
-	m.volume_options = &v;
-	TEST_PTRS(v.labels, v.n_labels, Pb__StringPair, test_pair("l", "{{.Task.ID}}"));
-	refused("expanding mounts failed: \"/v\": templates ({{ }}) are not supported by this "
-		"agent");
-	x.c.n_mounts = 0;
 	x.c.isolation = (Pb__ContainerSpec__Isolation)7;
 	refused("isolation: unknown value 7");
 
