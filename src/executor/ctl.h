@@ -25,27 +25,26 @@ struct ctl {
 
 	/* the container, as it was last seen */
 	char *id; /* NULL: not known, or there is none */
-	bool has_exit;
-	int exit_code;
 	int64_t pid;
 	struct engine_port *ports;
 	size_t n_ports;
-	bool died; /* by an event; inspect may lag behind it */
-	int died_code;
-	bool oom, unhealthy;
 	char *probe; /* what the health check said when it failed; NULL: not known */
-	bool fresh;  /* created by us, nobody has tried to start it */
+	int exit_code, died_code;
+	bool has_exit;
+	bool died; /* by an event; inspect may lag behind it */
+	bool oom, unhealthy;
+	bool fresh; /* created by us, nobody has tried to start it */
 
 	/* the operation that runs */
 	struct steps op;
 	const struct step *table;
 	controller_cb *cb;
 	void *cb_arg;
-	bool already;
 	struct engine_call *call; /* of the step that runs */
 	struct gate_ticket slot;
 	size_t at;      /* volumes, networks: which one is next */
 	unsigned tries; /* creates */
+	bool already;
 	bool pulled_again;
 	bool start_failed;
 	bool no_space; /* one retry after a full disk */
@@ -59,8 +58,9 @@ struct ctl {
 	struct secrets_job *files; /* of the step that runs */
 	/* Stopping outlives the operation that asked for it: nobody takes a signal back. */
 	struct engine_call *stop_call;
-	bool stop_awaited; /* by the step that runs */
 	unsigned stop_failures;
+	bool stop_awaited; /* by the step that runs */
+	bool files_dropped;
 
 	struct { /* wait.c */
 		enum observe_goal goal;
