@@ -27,7 +27,7 @@ void api_free(void *m); /* any unpacked message; NULL is fine */
  * missing and empty lists equal; unknown fields count. Bytes must not be compared: managers
  * encode maps in random order. */
 bool api_equal(const ProtobufCMessage *a, const ProtobufCMessage *b);
-/* As api_equal(), blind for status and meta: the functional part (agent.md 4.5, 8.3). */
+/* As api_equal(), blind for status and meta: the functional part. */
 bool api_task_equal(const Pb__Task *a, const Pb__Task *b);
 bool api_node_equal(const Pb__Node *a, const Pb__Node *b);
 

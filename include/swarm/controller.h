@@ -12,30 +12,32 @@ struct controller_log_options;
 /* What an operation found out about the container, valid during the callback. Filled by every
  * operation as far as it is known, on success and failure. */
 struct controller_result {
-	/* SW_OK: done. SW_TEMPORARY: try again later, state unchanged. SW_CANCELLED: controller_cancel()
-	 * took effect. SW_REJECTED, SW_FATAL: final for this task. */
+	/* SW_OK: done. SW_TEMPORARY: try again later, state unchanged. SW_CANCELLED:
+	 * controller_cancel() took effect. SW_REJECTED, SW_FATAL: final for this task. */
 	struct sw_err err;
-	bool already;	   /* prepare: was prepared before; start: was started before */
-	bool has_exit;	   /* @exit_code is the end of the container (0 included) */
+	bool already;  /* prepare: was prepared before; start: was started before */
+	bool has_exit; /* @exit_code is the end of the container (0 included) */
 	int exit_code;
 	const char *container_id; /* full id; NULL: there is no container */
-	int64_t pid;		  /* 0: not running */
-	Pb__PortConfig **ports;	  /* host-mode ports really bound */
+	int64_t pid;              /* 0: not running */
+	Pb__PortConfig **ports;   /* host-mode ports really bound */
 	size_t n_ports;
 };
 typedef void controller_cb(void *arg, const struct controller_result *r);
 
-/* One operation (prepare start wait shutdown terminate remove) at a time per controller; its callback
- * comes exactly once, from the loop. All can be repeated: a restarted agent finds what is there by
- * the task's name and label. */
+/* One operation (prepare start wait shutdown terminate remove) at a time per controller; its
+ * callback comes exactly once, from the loop. All can be repeated: a restarted agent finds what is
+ * there by the task's name and label. */
 struct controller_ops {
-	/* Metadata changed (desired state, labels). 0, or SW_REJECTED for what cannot change. Sync. */
+	/* Metadata changed (desired state, labels). 0, or SW_REJECTED for what cannot change. Sync.
+	 */
 	int (*update)(struct controller *c, struct api_task *t, struct sw_err *err);
 	/* Everything so that start is immediate: networks, volumes, image, container. */
 	void (*prepare)(struct controller *c, controller_cb *cb, void *arg);
 	/* Until started, and healthy where there is a health check. */
 	void (*start)(struct controller *c, controller_cb *cb, void *arg);
-	/* Until the container has exited: exit code 0 is SW_OK, another one SW_FATAL with has_exit. */
+	/* Until the container has exited: exit code 0 is SW_OK, another one SW_FATAL with has_exit.
+	 */
 	void (*wait)(struct controller *c, controller_cb *cb, void *arg);
 	/* Stops within the grace period; absent or stopped is fine. */
 	void (*shutdown)(struct controller *c, controller_cb *cb, void *arg);
@@ -49,8 +51,8 @@ struct controller_ops {
 	 * false to pause until logs_resume() (the message counts as delivered). @end once unless
 	 * logs_cancel(), also when the controller is closed first. NULL: no logs. */
 	struct controller_logs *(*logs)(struct controller *c, const Pb__LogSubscriptionOptions *opt,
-		bool (*msg)(void *arg, Pb__LogMessage *m), void (*end)(void *arg, const struct sw_err *err),
-		void *arg);
+		bool (*msg)(void *arg, Pb__LogMessage *m),
+		void (*end)(void *arg, const struct sw_err *err), void *arg);
 	void (*logs_resume)(struct controller_logs *l);
 	void (*logs_cancel)(struct controller_logs *l);
 	/* Frees. No operation may be running (cancel and await it first); silence afterwards. */

@@ -4,7 +4,7 @@
  * Server header changed. Errors: domain SW_E_HTTP with the engine's status and its own message
  * ({"message": ...}, without any prefix), or SW_TEMPORARY in domain errno when the engine cannot be
  * reached. The class is a default (408, 429, 5xx of proxies, transport texts: temporary; the rest
- * rejected); the executor refines it by step (executor.md 6.9). */
+ * rejected); the executor refines it by step. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -64,7 +64,7 @@ struct engine_info {
 /* All pointers borrowed during the callback. */
 typedef void engine_info_cb(void *arg, const struct engine_info *info, const struct sw_err *err);
 struct engine_call *engine_info(struct engine *e, engine_info_cb *cb, void *arg);
-/* Enabled managed (v2) plugins as (type, name:tag) pairs with the type names of executor.md 2;
+/* Enabled managed (v2) plugins as (type, name:tag) pairs with the type names of a node description;
  * engines without the endpoint (404) give an empty list, no error. */
 typedef void engine_plugins_cb(
 	void *arg, const struct engine_pair *p, size_t n, const struct sw_err *err);

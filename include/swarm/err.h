@@ -7,18 +7,18 @@
 enum sw_errclass {
 	SW_OK = 0,
 	SW_TEMPORARY = 1, /* worth another try */
-	SW_REJECTED,	  /* can never work with this input */
-	SW_FATAL,	  /* can never work in this process or state */
-	SW_CANCELLED,	  /* somebody asked for it */
+	SW_REJECTED,      /* can never work with this input */
+	SW_FATAL,         /* can never work in this process or state */
+	SW_CANCELLED,     /* somebody asked for it */
 };
 
 /* What @code of an error means. */
 enum sw_errdomain {
 	SW_E_ERRNO = 0, /* -errno */
-	SW_E_HTTP,	/* HTTP status of the engine, 100..599 */
-	SW_E_GRPC,	/* gRPC status code, 0..16 */
-	SW_E_SQLITE,	/* extended result code */
-	SW_E_TLS,	/* X509_V_ERR_* or an OpenSSL reason */
+	SW_E_HTTP,      /* HTTP status of the engine, 100..599 */
+	SW_E_GRPC,      /* gRPC status code, 0..16 */
+	SW_E_SQLITE,    /* extended result code */
+	SW_E_TLS,       /* X509_V_ERR_* or an OpenSSL reason */
 };
 
 #define SW_ERR_MSG_MAX 1024

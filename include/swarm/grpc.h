@@ -1,5 +1,5 @@
 /* grpc.h - gRPC calls on an HTTP/2 connection: unary, server-streaming, client-streaming.
- * Loop thread. Facts: gRPC's PROTOCOL-HTTP2.md; what managers do is in the traps of wire.md. */
+ * Loop thread. Facts: gRPC's PROTOCOL-HTTP2.md; what managers do was seen on Docker 20.10. */
 #pragma once
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>

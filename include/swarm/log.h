@@ -12,7 +12,13 @@
 
 struct sw_err;
 
-enum log_level { LOG_L_ERR = 3, LOG_L_WARNING = 4, LOG_L_NOTICE = 5, LOG_L_INFO = 6, LOG_L_DEBUG = 7 };
+enum log_level {
+	LOG_L_ERR = 3,
+	LOG_L_WARNING = 4,
+	LOG_L_NOTICE = 5,
+	LOG_L_INFO = 6,
+	LOG_L_DEBUG = 7
+};
 
 enum log_kind { LOG_K_END = 0, LOG_K_STR, LOG_K_INT, LOG_K_UINT, LOG_K_BOOL, LOG_K_ERR };
 
@@ -40,15 +46,15 @@ struct log_field {
 		if (log_enabled(level))                                                            \
 			log_write((level), (msg),                                                  \
 				(const struct log_field[]){                                        \
-					__VA_ARGS__ __VA_OPT__(, ) {NULL, LOG_K_END, {0}}});          \
+					__VA_ARGS__ __VA_OPT__(, ){NULL, LOG_K_END, {0}}});        \
 	} while (0)
 /* err: someone must act; warning: we go on (say how); notice: life cycle; info: per task;
  * debug: per call. */
-#define log_err(...)	 log_at(LOG_L_ERR, __VA_ARGS__)
+#define log_err(...)     log_at(LOG_L_ERR, __VA_ARGS__)
 #define log_warning(...) log_at(LOG_L_WARNING, __VA_ARGS__)
-#define log_notice(...)	 log_at(LOG_L_NOTICE, __VA_ARGS__)
-#define log_info(...)	 log_at(LOG_L_INFO, __VA_ARGS__)
-#define log_debug(...)	 log_at(LOG_L_DEBUG, __VA_ARGS__)
+#define log_notice(...)  log_at(LOG_L_NOTICE, __VA_ARGS__)
+#define log_info(...)    log_at(LOG_L_INFO, __VA_ARGS__)
+#define log_debug(...)   log_at(LOG_L_DEBUG, __VA_ARGS__)
 
 bool log_enabled(enum log_level level);
 /* @fields ends with LOG_K_END. */

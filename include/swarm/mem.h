@@ -16,7 +16,8 @@ char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
 void *xmemdup(const void *p, size_t n);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2), returns_nonnull));
-char *xvasprintf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0), returns_nonnull));
+char *xvasprintf(const char *fmt, va_list ap)
+	__attribute__((format(printf, 1, 0), returns_nonnull));
 
 /* Overwrites with zeros in a way that is not optimised away. */
 void sw_wipe(void *p, size_t n);
@@ -42,8 +43,8 @@ static inline void sw_closep(int *fd)
 		take_;                                                                             \
 	})
 
-#define SW_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define sw_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define SW_ARRAY_LEN(a)                    (sizeof(a) / sizeof((a)[0]))
+#define sw_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline bool sw_streq(const char *a, const char *b)
 {

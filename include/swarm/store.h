@@ -131,6 +131,6 @@ struct store_stats {
 void store_stats(const struct store *s, struct store_stats *ret);
 
 /* How much history is kept, both bounds at once; default 50,000 rows, stored within 30 days. Holds
- * from the next status on: the oldest rows go, some at a time, the newest one stays; up to 1/64 more
- * rows than asked for may be there. */
+ * from the next status on: the oldest rows go, some at a time, the newest one stays; up to 1/64
+ * more rows than asked for may be there. */
 void store_set_history(struct store *s, uint64_t max_rows, uint64_t max_age_ns);

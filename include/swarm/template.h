@@ -1,6 +1,6 @@
 /* template.h - the templates of a task: text with {{actions}} in env, hostname, mounts, secrets and
- * configs. An evaluator of our own for the part of Go's text/template that agent.md 14 lists; what
- * is outside of it is refused by name. Any thread; no state is kept between calls.
+ * configs. An evaluator of our own for the part of Go's text/template that Swarm's services use;
+ * what is outside of it is refused by name. Any thread; no state is kept between calls.
  *
  * A template comes from a manager and is not trusted: the text and the result are at most 1 MiB,
  * the nesting (blocks, parentheses, {{template}}) at most 100, an expansion takes at most 10^6

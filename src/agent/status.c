@@ -1,4 +1,5 @@
-/* Composition of statuses: the tables of agent.md 9.2, 9.3 and 9.5 put into a TaskStatus. */
+/* Composition of statuses: what a step or an operation makes of a TaskStatus (swarmkit agent/exec
+ * Do). */
 #include "status.h"
 #include <string.h>
 #include <swarm/mem.h>

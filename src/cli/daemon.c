@@ -27,7 +27,7 @@
 #include "daemon.h"
 #include "notify.h"
 
-#define FLUSH_NS         sw_s(5) /* last reports at SIGTERM (agent.md 17.4) */
+#define FLUSH_NS         sw_s(5) /* last reports at SIGTERM */
 #define STATUS_NS        sw_s(5)
 #define JOIN_OBSERVATION 10 /* what swarmkit observes for a join address (node/node.go) */
 
@@ -268,7 +268,7 @@ static void on_agent_failed(void *arg, const struct sw_err *err, bool removed)
 			"state "
 			"directory to join again",
 			KS("state_dir", d->cfg->state_dir), KERR(err));
-		d->drain = true; /* no manager will ever ask for their removal (agent.md 2.8) */
+		d->drain = true; /* no manager will ever ask for their removal */
 		shut_down(d, EXIT_REMOVED);
 	} else {
 		log_err("giving up", KERR(err));
@@ -386,7 +386,7 @@ static int open_store(struct daemon *d, struct sw_err *err)
 	r = source_managers_load(d->store, d->remotes, err);
 	if (r < 0)
 		return r;
-	/* A stale join address must not erase a good list (agent.md 2.2): they are added. */
+	/* A stale join address must not erase a good list: they are added. */
 	for (size_t i = 0; i < d->cfg->join_addr.n; i++)
 		remotes_observe(d->remotes, "", d->cfg->join_addr.v[i], JOIN_OBSERVATION);
 	return 0;

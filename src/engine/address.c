@@ -1,4 +1,4 @@
-/* Engine addresses, as DOCKER_HOST has them (executor.md 1.1). */
+/* Engine addresses, as DOCKER_HOST has them. */
 #include <errno.h>
 #include <string.h>
 #include <swarm/mem.h>

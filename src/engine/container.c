@@ -7,7 +7,7 @@
 
 #include "engine-internal.h"
 
-/* executor.md 1.7 */
+/* Limits by call: an engine may be slow at some things, but not at all of them. */
 #define CREATE_LIMIT sw_s(120)
 #define START_LIMIT  sw_s(300)
 #define LOOK_LIMIT   sw_s(30)

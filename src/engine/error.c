@@ -1,4 +1,4 @@
-/* What the engine says when it says no: message and class (executor.md 1.4, 1.6). */
+/* What the engine says when it says no: message and class. */
 #include <string.h>
 #include <swarm/mem.h>
 

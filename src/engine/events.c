@@ -5,7 +5,7 @@
  *
  * A new stream asks for what happened since the last event it saw; the engine's answer includes
  * that very moment again, so events of the same nanosecond are remembered and dropped the second
- * time (executor.md 1.8). While the stream is silent a ping proves that the engine lives; three
+ * time. While the stream is silent a ping proves that the engine lives; three
  * dead ones end every stream. */
 #include <errno.h>
 #include <inttypes.h>
@@ -235,7 +235,7 @@ static void connect_stream(void *arg)
 	sw_auto_free char *filters = NULL, *since = xstrdup("");
 	char stamp[64];
 
-	/* podman knows other event names: it would send none of ours (executor.md 11) */
+	/* podman knows other event names: it would send none of ours */
 	if (engine_is_podman(v->c.e))
 		json_object_object_del(v->filters, "event");
 	filters = http_escape(

@@ -1,4 +1,4 @@
-/* Log streams into records (executor.md 7.3, 7.4). Without a TTY the engine sends frames: one byte
+/* Log streams into records. Without a TTY the engine sends frames: one byte
  * of stream number, three zeros, 32 bits of length, then the record; with a TTY it sends the
  * records alone, a line each. A record is "TIMESTAMP SP [DETAILS SP] DATA". Nothing is allocated by
  * a length that the peer only claims, and the data of a record is never copied. */

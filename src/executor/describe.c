@@ -1,4 +1,4 @@
-/* describe.c - the node as the manager's scheduler sees it (executor.md 2). The order of every list
+/* describe.c - the node as the manager's scheduler sees it. The order of every list
  * is part of the contract: an equal description must be an equal message. */
 #include "docker.h"
 #include <assert.h>

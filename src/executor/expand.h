@@ -1,4 +1,4 @@
-/* expand.h - the templates of a task (agent.md 14). Needs no loop. */
+/* expand.h - the templates of a task. Needs no loop. */
 #pragma once
 #include <stddef.h>
 #include <swarm/api.h>

@@ -1,4 +1,4 @@
-/* fault.h - what an engine's error means at which step (executor.md 1.6, 6.9). The engine answers
+/* fault.h - what an engine's error means at which step. The engine answers
  * 500 for faults of the spec too, so its status alone decides nothing. Pure. */
 #pragma once
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-/* files.h - the secrets and configs of a task as files in its container (executor.md 5.1). Pure. */
+/* files.h - the secrets and configs of a task as files in its container. Pure. */
 #pragma once
 #include "spec.h"
 #include <stdint.h>

@@ -1,5 +1,4 @@
-/* host.c - resources, privileges, names and logs of a task: the rest of HostConfig
- * (executor.md 4.2 to 4.5). */
+/* host.c - resources, privileges, names and logs of a task: the rest of HostConfig. */
 #include "spec.h"
 #include <arpa/inet.h>
 #include <ctype.h>

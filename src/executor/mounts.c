@@ -1,4 +1,4 @@
-/* mounts.c - mounts of a task (executor.md 3 and 4.6). Two engine generations differ: what an old
+/* mounts.c - mounts of a task. Two engine generations differ: what an old
  * one would ignore without a word is translated to its older form or refused. */
 #include "spec.h"
 #include <errno.h>

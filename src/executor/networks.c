@@ -1,4 +1,4 @@
-/* networks.c - networks and published ports of a task (executor.md 4.7, 8.3). */
+/* networks.c - networks and published ports of a task. */
 #include "spec.h"
 #include <errno.h>
 #include <inttypes.h>

@@ -1,5 +1,4 @@
-/* orphans.c - our containers on the engine, and the end of those that no task owns
- * (executor.md 9.1). */
+/* orphans.c - our containers on the engine, and the end of those that no task owns. */
 #include "docker.h"
 #include "fault.h"
 #include <errno.h>

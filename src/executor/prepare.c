@@ -1,4 +1,4 @@
-/* prepare.c - everything so that start is immediate (executor.md 6.2).
+/* prepare.c - everything so that start is immediate.
  *
  * Every step may be repeated after a crash: the container's name is all that is needed to find out
  * what was done. A container of the task that is there already, in whatever state, is the result;

@@ -1,4 +1,4 @@
-/* remove.c - the ways to end a container: shutdown, terminate, remove (executor.md 6.6).
+/* remove.c - the ways to end a container: shutdown, terminate, remove.
  *
  * All of them work for tasks that were never prepared, and leave a container alone that has the
  * task's name but is not the task's. A stop outlives the operation that asked for it: cancelled,

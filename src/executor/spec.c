@@ -253,7 +253,7 @@ static void add_healthcheck(
 	json_object_object_add(body, "Healthcheck", o);
 }
 
-/* A command replaces the image's entrypoint, args alone keep it (executor.md 4.2). */
+/* A command replaces the image's entrypoint, args alone keep it. */
 static void add_command(const Pb__ContainerSpec *c, struct json_object *body)
 {
 	if (c->n_command) {

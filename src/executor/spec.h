@@ -1,4 +1,4 @@
-/* spec.h - a task as the body of POST /containers/create (executor.md 3, 4). Pure: no engine, no
+/* spec.h - a task as the body of POST /containers/create. Pure: no engine, no
  * loop. What cannot be done is refused with a message that names the field; nothing is left out in
  * silence. */
 #pragma once

@@ -1,4 +1,4 @@
-/* start.c - started, and healthy where there is a health check (executor.md 6.4).
+/* start.c - started, and healthy where there is a health check.
  *
  * What was ever started is not started again: found running, it counts as started (its health gate
  * goes on if it was still open), found ended, too: wait tells how. A refused start is final and its

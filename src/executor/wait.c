@@ -1,4 +1,4 @@
-/* wait.c - observing the container until what is waited for has come (executor.md 6.4, 6.5).
+/* wait.c - observing the container until what is waited for has come.
  *
  * Level-triggered: events, reconnects and the minute's list only say "look"; inspect says what is.
  * So nothing is lost with an event, and a lost connection is never an exit. The one thing an event

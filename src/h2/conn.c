@@ -12,7 +12,7 @@
  * Everything that wants to send calls conn_kick(); conn_work() then runs once, from the loop, so
  * that what is asked for inside callbacks never re-enters nghttp2. Nothing is freed before the last
  * handle's close callback. ALPN is offered, but its answer does not matter: a manager that renewed
- * its certificate stops answering (wire.md, trap 1) and still speaks HTTP/2. */
+ * its certificate stops answering and still speaks HTTP/2. */
 #include "conn_priv.h"
 #include "dial.h"
 #include "tls_priv.h"

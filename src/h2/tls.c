@@ -93,7 +93,7 @@ out:
 
 /* PEM_read_bio() hands out header lines without interpreting them, where
  * PEM_read_bio_PrivateKey() refuses any that is not Proc-Type: Docker writes "kek-version: 0"
- * into its key files (wire.md 2.6). */
+ * into its key files. */
 static EVP_PKEY *read_key(const char *pem, struct sw_err *err)
 {
 	size_t size = strlen(pem);
@@ -173,7 +173,7 @@ static bool push_trusted(STACK_OF(X509) * sk, X509 *x, X509 *leaf)
 	return sk_X509_insert(sk, x, leaf && signed_by(leaf, x) ? 0 : -1) > 0;
 }
 
-/* wire.md 1.3: an intermediate that a root certified counts as trusted, because OpenSSL would take
+/* An intermediate that a root certified counts as trusted, because OpenSSL would take
  * the cross-signed one of a root rotation (issuer name = subject name, no authority key id) for a
  * self-signed stranger. The stack borrows its certificates. */
 static STACK_OF(X509) *
@@ -282,7 +282,7 @@ int tls_creds_new(struct tls_creds **ret, const struct tls_config *cfg, struct s
 		goto out;
 	}
 	/* A resumed session is authorised with the certificate of the original handshake, even if
-	 * we hold another one now (wire.md 1.2). */
+	 * we hold another one now. */
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_options(
 		ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);

@@ -1,6 +1,6 @@
 /* Log lines of one subscription: one PublishLogs stream. Whatever way it ends, the manager counts
- * this node as done; a reader hangs as long as a subscription was not named at least once
- * (wire.md 3.7), so even a publisher that sends nothing names it. */
+ * this node as done; a reader hangs as long as a subscription was not named at least once,
+ * so even a publisher that sends nothing names it. */
 #include "session_priv.h"
 #include <string.h>
 #include <swarm/grpc.h>

@@ -4,7 +4,7 @@
  * session id; then heartbeats, assignments and log subscriptions run side by side for weeks.
  * Failures: whatever ends first says why; everything else is reset and the connection closed. Only
  * when it is gone the owner hears of it, so that a next ListenSubscriptions cannot overlap with
- * this one (the manager would forget the newer one: wire.md, trap 6).
+ * this one (the manager would forget the newer one, seen on Docker 20.10).
  * Close: session_end(), the same without an error. */
 #include "assignments.h"
 #include "session_priv.h"

@@ -7,7 +7,7 @@
 
 /* grpc-status. UNKNOWN for what is no code. */
 int grpc_status_parse(const char *s);
-/* For answers without a grpc-status (wire.md 1.5). */
+/* For answers without a grpc-status. */
 int grpc_code_from_http(int status);
 int grpc_code_from_reset(uint32_t h2_error);
 enum sw_errclass grpc_code_class(int code);

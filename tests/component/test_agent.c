@@ -1,4 +1,4 @@
-/* The agent as a whole between fakes: worker, task and agent cases of agent-cases.md (E, H, I, M,
+/* The agent as a whole between fakes: worker, task and agent cases (E, H, I, M,
  * Q). */
 #include "agentkit.h"
 #include <errno.h>

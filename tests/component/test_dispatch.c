@@ -1,4 +1,4 @@
-/* Registrations: what keeps them, what ends them, what follows (agent-cases.md C - F; wire.md 3).
+/* Registrations: what keeps them, what ends them, what follows.
  */
 #include <stdio.h>
 #include <string.h>
@@ -780,7 +780,7 @@ static void root_rotation(void **state) /* 33, 36; traps 1, 2 */
 	wait_again(k.registered + 1);
 }
 
-/* The node was away between its report and the new bundle (wire.md 2.8). */
+/* The node was away between its report and the new bundle. */
 static void rotation_missed(bool join_addr)
 {
 	char *text;

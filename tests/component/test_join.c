@@ -1,4 +1,4 @@
-/* Joining a swarm, loading what is on disk, renewing (agent-cases.md A, B; wire.md 2). */
+/* Joining a swarm, loading what is on disk, renewing. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_wire.sh PROBE: our transport against a real manager, fresh and in the middle of a rotation of
-# its root certificate, when it answers no ALPN and sends a cross-signed chain (wire.md, traps 1, 2, 10).
+# its root certificate, when it answers no ALPN and sends a cross-signed chain.
 . "$(dirname "$0")/lib.sh"
 PROBE=$1
 command -v openssl >/dev/null || skip "openssl is not installed"

@@ -13,7 +13,8 @@ struct h2server;
 struct h2s_conn;
 struct h2s_stream;
 
-enum h2s_alpn { H2S_ALPN_H2, H2S_ALPN_SILENT }; /* silent: trap 1 of wire.md */
+/* silent: as a manager that renewed its certificate in-process */
+enum h2s_alpn { H2S_ALPN_H2, H2S_ALPN_SILENT };
 
 /* Everything is copied. Zero: the behaviour of a healthy manager. */
 struct h2s_config {

@@ -12,7 +12,7 @@ void testca_free(struct testca *ca); /* NULL is fine */
 const char *testca_pem(const struct testca *ca);
 
 /* @ca's key and subject certified by @by: the intermediate of a root rotation (subject name =
- * issuer name when both are called alike, no authority key id: wire.md 6.6). malloc'd PEM. */
+ * issuer name when both are called alike, no authority key id). malloc'd PEM. */
 char *testca_cross(struct testca *ca, struct testca *by);
 
 struct testca_leaf {

@@ -1,4 +1,4 @@
-/* The order of assignment messages (agent-cases.md F 98, 99; wire.md 5.1) and the times of
+/* The order of assignment messages and the times of
  * renewals (B 26, 27). */
 #include <string.h>
 

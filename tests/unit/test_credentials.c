@@ -1,4 +1,4 @@
-/* Keys, certificates and their files (agent-cases.md A). */
+/* Keys, certificates and their files. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* The decision tables, pair by pair (agent.md 9.2, 9.3). */
+/* The decision tables, pair by pair. */
 #include "agent/do.h"
 #include "test.h"
 #include <string.h>

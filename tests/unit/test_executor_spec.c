@@ -1,4 +1,4 @@
-/* Every field of executor.md 4.1 to 4.7 in the create body, and every refusal's text. */
+/* Every field of a task in the create body, and every refusal's text. */
 #include "test.h"
 
 #include "executor/ref.h"

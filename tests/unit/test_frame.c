@@ -158,7 +158,7 @@ static void statuses_are_numbers(void **state)
 	assert_string_equal(grpc_code_name(-1), "?");
 }
 
-/* The tables of wire.md 1.5. */
+/* HTTP status and RST_STREAM codes as gRPC codes. */
 static void answers_without_status_are_mapped(void **state)
 {
 	static const int http[][2] = {{400, 13}, {401, 16}, {403, 7}, {404, 12}, {429, 14},

@@ -1,4 +1,4 @@
-/* Weights and selection of managers (agent-cases.md D). */
+/* Weights and selection of managers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

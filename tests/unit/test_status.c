@@ -1,4 +1,4 @@
-/* How statuses are composed (agent.md 9.5). */
+/* How statuses are composed. */
 #include "agent/status.h"
 #include "test.h"
 #include <string.h>

@@ -38,7 +38,7 @@ static void rotation_done(struct rotation *r)
 	free(r->chain);
 }
 
-/* The recipe of wire.md 6.6: proves that the chain is one that OpenSSL alone refuses. */
+/* The chain of a root rotation: proves that it is one that OpenSSL alone refuses. */
 static int plain_openssl(const char *root, const char *leaf, const char *mid)
 {
 	BIO *b = BIO_new_mem_buf(root, -1), *l = BIO_new_mem_buf(leaf, -1),

@@ -1,4 +1,4 @@
-/* Join tokens (wire.md 2.1, 6.1). */
+/* Join tokens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
