@@ -60,7 +60,6 @@ struct ctl {
 	struct engine_call *stop_call;
 	unsigned stop_failures;
 	bool stop_awaited; /* by the step that runs */
-	bool files_dropped;
 
 	struct { /* wait.c */
 		enum observe_goal goal;
