@@ -386,7 +386,7 @@ static int set_one(struct config *c, const struct option_row *o, const char *val
 		value = buf;
 		break;
 	case K_SECRET:
-		if (!*value || !is_word(value) || strlen(value) > CONFIG_TOKEN_MAX)
+		if (!value || !*value || !is_word(value) || strlen(value) > CONFIG_TOKEN_MAX)
 			return refuse(o, value,
 				"a join token as \"docker swarm join-token -q worker\" prints it",
 				p, err);
@@ -717,7 +717,7 @@ static int use_rest(struct config *c, const struct option_row *o, char *value, s
 	if (o->kind == K_FLAG || o->kind == K_CONFIG)
 		return 0;
 	r = set_value(c, o, value ? value : "yes", &p, err);
-	if (o->kind == K_SECRET) /* /proc/PID/cmdline shows the original bytes */
+	if (value && o->kind == K_SECRET) /* /proc/PID/cmdline shows the original bytes */
 		memset(value, '*', strlen(value));
 	return r;
 }
@@ -806,7 +806,7 @@ int config_read_token(struct config *c, struct sw_err *err)
 	if (!c->join_token_file)
 		return 0;
 	r = read_small(c->join_token_file, CONFIG_TOKEN_MAX + 2, &text, &len, &st, err);
-	if (r < 0)
+	if (r < 0 || !text)
 		return sw_err_wrap(err, "join token file");
 	size_t got = len;
 

@@ -6,8 +6,10 @@
  *
  * Exchanges wait while the version is not known. An engine that says our version is too new or too
  * old (it was replaced between two calls) costs one more negotiation and one more try. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <swarm/log.h>
 #include <swarm/mem.h>
@@ -74,10 +76,19 @@ static int compare(struct version a, struct version b)
 
 static bool version_parse(const char *s, struct version *v)
 {
-	int n = 0;
+	unsigned long major, minor;
+	char *end;
 
-	return sscanf(s, "%5d.%5d%n", &v->major, &v->minor, &n) == 2 && !s[n] && v->major >= 0 &&
-	       v->minor >= 0;
+	if (!isdigit((unsigned char)*s))
+		return false;
+	major = strtoul(s, &end, 10);
+	if (*end != '.' || !isdigit((unsigned char)end[1]))
+		return false;
+	minor = strtoul(end + 1, &end, 10);
+	if (*end || major > 9999 || minor > 9999)
+		return false;
+	*v = (struct version){(int)major, (int)minor};
+	return true;
 }
 
 static void set_version(struct engine *e, struct version v)

@@ -170,11 +170,7 @@ void json_to_chain(struct json_object *o, struct chain *c)
 {
 	const char *text = json_object_to_json_string_ext(
 		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-	size_t n = strlen(text), avail;
-	uint8_t *p = chain_reserve(c, n, &avail);
 
-	if (!p)
+	if (chain_append(c, text, strlen(text)) < 0)
 		abort(); /* our own request: as xcalloc() */
-	memcpy(p, text, n);
-	chain_commit(c, n);
 }

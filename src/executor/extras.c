@@ -98,19 +98,14 @@ static bool parse_size(const char *s, int64_t *ret)
 	for (; isdigit((unsigned char)*s); s++)
 		if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, *s - '0', &n))
 			return false;
-	switch (tolower((unsigned char)*s)) {
-	case 'g':
-		unit <<= 10; /* fall through */
-		__attribute__((fallthrough));
-	case 'm':
-		unit <<= 10;
-		__attribute__((fallthrough));
-	case 'k':
-		unit <<= 10;
+	if (*s) {
+		static const char units[] = "kmg";
+		const char *u = strchr(units, tolower((unsigned char)*s));
+
+		if (!u)
+			return false;
+		unit <<= 10 * (u - units + 1);
 		s++;
-		break;
-	default:
-		break;
 	}
 	if (*s || n == 0 || __builtin_mul_overflow(n, unit, &n))
 		return false;

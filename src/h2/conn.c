@@ -253,7 +253,7 @@ static void flush(struct h2_conn *c)
 			fail(c, r, uv_strerror(r));
 			return;
 		}
-		n = chain_iov(&c->out, iov, 64, &bytes);
+		(void)chain_iov(&c->out, iov, 64, &bytes);
 		chain_move(&c->writing, &c->out, bytes);
 		n = chain_iov(&c->writing, iov, 64, &bytes);
 		c->write.data = c;

@@ -10,6 +10,7 @@
  * connect under way) outlives dial_cancel(); the struct goes with the last of them. */
 #include "dial.h"
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <swarm/err.h>
 #include <swarm/loop.h>
@@ -211,7 +212,7 @@ int dial_new(struct dial **ret, struct sw_loop *l, const char *addr, uint64_t ti
 {
 	char host[MAX_HOST + 1], port[8];
 	struct dial *d;
-	int r = split_addr(addr, host, sizeof(host), port, err);
+	int r = split_addr(addr, host, sizeof(host), port, err), number;
 
 	if (r < 0)
 		return r;
@@ -224,8 +225,9 @@ int dial_new(struct dial **ret, struct sw_loop *l, const char *addr, uint64_t ti
 		d->deadline = UINT64_MAX;
 	sw_timer_init(&d->timer, l, on_timer, d);
 	*ret = d;
-	if (uv_ip4_addr(host, atoi(port), (struct sockaddr_in *)&d->addrs[0]) == 0 ||
-		uv_ip6_addr(host, atoi(port), (struct sockaddr_in6 *)&d->addrs[0]) == 0) {
+	number = (int)strtol(port, NULL, 10); /* digits, checked above */
+	if (uv_ip4_addr(host, number, (struct sockaddr_in *)&d->addrs[0]) == 0 ||
+		uv_ip6_addr(host, number, (struct sockaddr_in6 *)&d->addrs[0]) == 0) {
 		d->n_addrs = 1;
 		try_next(d);
 		return 0;

@@ -108,7 +108,7 @@ static void check_description(struct dispatcher *d)
 
 static void take_managers(struct dispatcher *d, const Pb__SessionMessage *m)
 {
-	size_t n = remotes_count(d->remotes), usable = 0;
+	size_t n, usable = 0;
 	struct remote *old;
 
 	for (size_t i = 0; i < m->n_managers; i++) {

@@ -465,11 +465,9 @@ static void rearm(struct identity *id)
 	sw_timer_stop(&id->timer);
 	if (id->closing || certop_running(&id->op))
 		return;
-	if (id->state == JOINING)
-		sw_timer_arm_at(&id->timer, id->due_ns);
-	else if (id->state == READY && id->check_root)
+	if (id->state == READY && id->check_root)
 		sw_timer_arm(&id->timer, 0);
-	else if (id->state == READY && id->due_ns)
+	else if (id->state == JOINING || (id->state == READY && id->due_ns))
 		sw_timer_arm_at(&id->timer, id->due_ns);
 	else if (id->state == READY) /* at most an hour in one piece: wall clocks jump */
 		sw_timer_arm(&id->timer, left <= 0     ? 0

@@ -192,9 +192,7 @@ static char *strip_headers(const char *pem)
 
 		if (strncmp(line, "-----BEGIN ", 11) == 0)
 			head = true;
-		else if (head && memchr(line, ':', n))
-			goto next;
-		else if (head && (n == 0 || (n == 1 && *line == '\r')))
+		else if (head && (n == 0 || (n == 1 && *line == '\r') || memchr(line, ':', n)))
 			goto next;
 		else
 			head = false;

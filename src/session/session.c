@@ -294,7 +294,7 @@ static bool on_message(void *arg, const ProtobufCMessage *msg)
 			fail(s, &err, "session");
 			return false;
 		}
-		strcpy(s->id, m->session_id);
+		memcpy(s->id, m->session_id, strlen(m->session_id) + 1);
 		s->registered = true;
 		sw_timer_stop(&s->timer);
 	}

@@ -16,6 +16,7 @@
 #include "status.h"
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <swarm/api.h>
 #include <swarm/chain.h>
@@ -315,7 +316,8 @@ static void on_headers(void *arg, const struct h2_header *h, size_t n, bool trai
 
 	for (size_t i = 0; i < n; i++) {
 		if (sw_streq(h[i].name, ":status"))
-			c->http_status = atoi(h[i].value); /* three digits, nghttp2 checks */
+			c->http_status = (int)strtol(
+				h[i].value, NULL, 10); /* three digits, nghttp2 checks */
 		else if (sw_streq(h[i].name, "content-type"))
 			type = h[i].value;
 		else if (sw_streq(h[i].name, "grpc-status")) {

@@ -128,6 +128,14 @@ static void overlapping_memory(void **state)
 	assert_string_equal(a, "0101234567");
 }
 
+/* By field: what lies between the fields is nobody's. */
+static bool same(const struct uio *a, const struct uio *b)
+{
+	return a->uio_iov == b->uio_iov && a->uio_iovcnt == b->uio_iovcnt &&
+	       a->uio_offset == b->uio_offset && a->uio_resid == b->uio_resid &&
+	       a->uio_segflg == b->uio_segflg && a->uio_rw == b->uio_rw && a->uio_td == b->uio_td;
+}
+
 static void malformed(void **state)
 {
 	char a[4] = "", in[16] = "0123456789";
@@ -158,7 +166,7 @@ static void malformed(void **state)
 		assert_int_equal(uiomove_nofault(in, 4, &uio), EINVAL);                            \
 		assert_int_equal(uio_advance(&uio, 4), 0);                                         \
 		assert_memory_equal(a, "----", 4);                                                 \
-		assert_memory_equal(&uio, &was, sizeof(uio));                                      \
+		assert_true(same(&uio, &was));                                                     \
 		assert_int_equal(iov[0].iov_len, 4);                                               \
 	} while (0)
 	REFUSED(uio_resid, -1);
