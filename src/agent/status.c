@@ -156,8 +156,13 @@ struct status *status_next(struct status *prev, const struct do_result *step, co
 	if (step->state >= PB__TASK_STATE__STARTING) {
 		const Pb__PortStatus *old = prev->pb->port_status;
 
-		pb->runtime_status_case = PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER;
-		pb->container = container_status(prev->pb, step->state, res, container_id);
+		/* dockerd, too, has none where no controller could be made */
+		if (res || container_id ||
+			prev->pb->runtime_status_case ==
+				PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER) {
+			pb->runtime_status_case = PB__TASK_STATUS__RUNTIME_STATUS_CONTAINER;
+			pb->container = container_status(prev->pb, step->state, res, container_id);
+		}
 		if (res && res->n_ports)
 			pb->port_status = port_status(res->ports, res->n_ports);
 		else if (!api_state_final(step->state) && old)

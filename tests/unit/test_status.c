@@ -44,6 +44,20 @@ static void test_timestamp(void **state)
 	status_unref(s);
 }
 
+static void test_no_controller(void **state)
+{
+	struct status *s = make(192, "accepted", ""), *next;
+	struct do_result d = do_resolved(PB__TASK_STATE__ACCEPTED, false);
+
+	(void)state;
+	next = status_next(s, &d, "no image", NULL, NULL, 2000);
+	assert_int_equal(next->pb->state, PB__TASK_STATE__REJECTED);
+	assert_string_equal(next->pb->err, "no image");
+	assert_int_equal(next->pb->runtime_status_case, 0);
+	status_unref(next);
+	status_unref(s);
+}
+
 static void test_container(void **state)
 {
 	struct controller_result r = {.container_id = "abc"};
@@ -172,6 +186,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_timestamp),
+		cmocka_unit_test(test_no_controller),
 		cmocka_unit_test(test_container),
 		cmocka_unit_test(test_blank_container),
 		cmocka_unit_test(test_success_clears_err),
