@@ -115,6 +115,7 @@ static void on_op_end(void *arg, const struct sw_err *err)
 	};
 
 	gate_leave(&c->slot);
+	gate_leave(&c->net_turn);
 	image_leave(&c->image);
 	if (c->has_exit && !c->files_dropped && files_wanted(spec_container(c->task->pb))) {
 		c->files_dropped = true; /* it never starts again */
@@ -265,6 +266,7 @@ static void ctl_close(struct controller *base)
 	engine_call_cancel(c->stop_call);
 	watch_remove(&d->watch, &c->watcher);
 	forget_ports(c);
+	ctl_release_networks(c);
 	api_task_unref(c->task);
 	free(c->task_id);
 	free(c->name);
@@ -310,6 +312,7 @@ int docker_controller(
 	c->task = resolved;
 	c->task_id = xstrdup(t->pb->id);
 	c->name = api_task_name(t->pb);
+	ctl_hold_networks(c);
 	TAILQ_INIT(&c->logs);
 	observe_init(c);
 	c->watcher.task_id = c->task_id;

@@ -2,6 +2,7 @@
 #pragma once
 #include "docker.h"
 #include "fault.h"
+#include "localnet.h"
 #include <swarm/backoff.h>
 #include <swarm/controller.h>
 #include <swarm/steps.h>
@@ -53,6 +54,10 @@ struct ctl {
 		struct sw_err err;
 		void (*cb)(struct ctl *c, const struct sw_err *err);
 	} blame;
+
+	struct localnet **nets; /* node-local networks, NULL for others, in the task's order */
+	size_t n_nets;
+	struct gate_ticket net_turn;
 
 	struct image_want image;
 	struct secrets_job *files; /* of the step that runs */

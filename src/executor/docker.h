@@ -3,6 +3,7 @@
 #include "expand.h"
 #include "gate.h"
 #include "images.h"
+#include "localnet.h"
 #include "secrets.h"
 #include "spec.h"
 #include "watch.h"
@@ -33,6 +34,8 @@ struct docker {
 	struct gate starts; /* creates and starts */
 	struct images images;
 	struct watch watch;
+	struct localnets localnets;
+	struct gate net_turn; /* of making and removing them */
 	struct secrets secrets;
 	char *run_dir;
 	unsigned n_controllers, n_logs;

@@ -119,6 +119,7 @@ static void on_closing(void *arg)
 	api_free(d->node);
 	expand_node_done(&d->node_texts);
 	gate_done(&d->starts);
+	gate_done(&d->net_turn);
 	secrets_done(&d->secrets);
 	free(d->run_dir);
 	policy_free(d->policy);
@@ -191,6 +192,7 @@ int docker_executor_new(
 	d->ingress = cfg->ingress;
 	d->generic = generic;
 	gate_init(&d->starts, d->loop, cfg->max_starts ? cfg->max_starts : DEFAULT_STARTS);
+	gate_init(&d->net_turn, cfg->loop, 1);
 	images_init(&d->images, d->loop, d->engine, cfg->pull_policy,
 		cfg->max_pulls ? cfg->max_pulls : DEFAULT_PULLS, cfg->docker_config);
 	watch_init(&d->watch, d->loop, d->engine, on_changed, d);

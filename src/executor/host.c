@@ -314,11 +314,8 @@ void spec_host_add(const Pb__Task *t, const struct spec_env *env, struct json_ob
 	struct json_object *host)
 {
 	const Pb__ContainerSpec *c = spec_container(t);
-	struct json_object *restart = json_object_new_object();
 
-	/* restarting is the orchestrator's business, with a new task */
-	spec_put_str(restart, "Name", "no");
-	json_object_object_add(host, "RestartPolicy", restart);
+	/* no RestartPolicy: restarting is the orchestrator's business, with a new task */
 	spec_put_strs(host, "GroupAdd", c->groups, c->n_groups);
 	json_object_object_add(host, "ReadonlyRootfs", json_object_new_boolean(c->read_only));
 	if (!env->podman || c->isolation)

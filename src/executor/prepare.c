@@ -18,7 +18,7 @@
 
 #define CREATE_TRIES 3
 
-enum { LOOK, VOLUMES, IMAGE, FILES, SLOT, CREATE, ADOPT, NETWORKS, UNDO };
+enum { LOOK, NET_TURN, LOCALNETS, VOLUMES, IMAGE, FILES, SLOT, CREATE, ADOPT, NETWORKS, UNDO };
 
 static const Pb__ContainerSpec *spec(const struct ctl *c)
 {
@@ -370,16 +370,18 @@ static void start_undo(struct steps *s)
 
 /* clang-format off */
 static const struct step prepare[] = {
-	/*             name        start           next      on error  cancel */
-	[LOOK]     = { "look",     start_look,     VOLUMES,  STEP_END, ctl_cancel_call },
-	[VOLUMES]  = { "volumes",  start_volumes,  IMAGE,    STEP_END, ctl_cancel_call },
-	[IMAGE]    = { "image",    start_image,    FILES,    STEP_END, cancel_image },
-	[FILES]    = { "files",    ctl_start_files, SLOT,    STEP_END, ctl_cancel_files },
-	[SLOT]     = { "slot",     start_slot,     CREATE,   STEP_END, cancel_slot },
-	[CREATE]   = { "create",   start_create,   NETWORKS, STEP_END, NULL },
-	[ADOPT]    = { "adopt",    start_adopt,    STEP_END, STEP_END, ctl_cancel_call },
-	[NETWORKS] = { "networks", start_networks, STEP_END, UNDO,     NULL },
-	[UNDO]     = { "undo",     start_undo,     STEP_END, STEP_END, NULL },
+	/*              name             start               next       on error  cancel */
+	[LOOK]      = { "look",          start_look,         NET_TURN,  STEP_END, ctl_cancel_call },
+	[NET_TURN]  = { "network turn",  ctl_start_net_turn, LOCALNETS, STEP_END, ctl_cancel_net_turn },
+	[LOCALNETS] = { "make networks", ctl_make_networks,  VOLUMES,   STEP_END, NULL },
+	[VOLUMES]   = { "volumes",       start_volumes,      IMAGE,     STEP_END, ctl_cancel_call },
+	[IMAGE]     = { "image",         start_image,        FILES,     STEP_END, cancel_image },
+	[FILES]     = { "files",         ctl_start_files,    SLOT,      STEP_END, ctl_cancel_files },
+	[SLOT]      = { "slot",          start_slot,         CREATE,    STEP_END, cancel_slot },
+	[CREATE]    = { "create",        start_create,       NETWORKS,  STEP_END, NULL },
+	[ADOPT]     = { "adopt",         start_adopt,        STEP_END,  STEP_END, ctl_cancel_call },
+	[NETWORKS]  = { "networks",      start_networks,     STEP_END,  UNDO,     NULL },
+	[UNDO]      = { "undo",          start_undo,         STEP_END,  STEP_END, NULL },
 };
 /* clang-format on */
 

@@ -77,7 +77,7 @@ static void cancel_stop(struct steps *s)
 
 enum { LOOK, STOP, VERIFY };
 enum { T_LOOK, T_KILL, T_VERIFY };
-enum { R_LOOK, R_STOP, R_REMOVE, R_GONE, R_FILES };
+enum { R_LOOK, R_STOP, R_REMOVE, R_GONE, R_FILES, R_NET_TURN, R_NETWORKS };
 
 static void on_look(void *arg, const struct engine_container *k, const struct sw_err *err)
 {
@@ -245,12 +245,14 @@ static void start_files(struct steps *s)
 
 /* clang-format off */
 static const struct step remove_steps[] = {
-	/*             name       start         next      on error  cancel */
-	[R_LOOK]   = { "look",    start_look,   R_STOP,   STEP_END, ctl_cancel_call },
-	[R_STOP]   = { "stop",    start_stop,   R_REMOVE, STEP_END, cancel_stop },
-	[R_REMOVE] = { "remove",  start_remove, R_FILES,  STEP_END, NULL },
-	[R_GONE]   = { "gone",    start_gone,   R_FILES,  STEP_END, ctl_cancel_observe },
-	[R_FILES]  = { "files",   start_files,  STEP_END, STEP_END, ctl_cancel_files },
+	/*               name            start                next        on error  cancel */
+	[R_LOOK]     = { "look",         start_look,          R_STOP,     STEP_END, ctl_cancel_call },
+	[R_STOP]     = { "stop",         start_stop,          R_REMOVE,   STEP_END, cancel_stop },
+	[R_REMOVE]   = { "remove",       start_remove,        R_FILES,    STEP_END, NULL },
+	[R_GONE]     = { "gone",         start_gone,          R_FILES,    STEP_END, ctl_cancel_observe },
+	[R_FILES]    = { "files",        start_files,         R_NET_TURN, STEP_END, ctl_cancel_files },
+	[R_NET_TURN] = { "network turn", ctl_start_net_turn,  R_NETWORKS, STEP_END, ctl_cancel_net_turn },
+	[R_NETWORKS] = { "networks",     ctl_remove_networks, STEP_END,   STEP_END, NULL },
 };
 /* clang-format on */
 

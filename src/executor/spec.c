@@ -109,7 +109,7 @@ int spec_check(const Pb__Task *t, const struct spec_env *env, struct sw_err *err
 
 	if ((r = check_runtime(t, err)) || (r = check_container(c, err)) ||
 		(r = check_name(t, err)) || (r = spec_mounts_check(c, env, err)) ||
-		(r = spec_files_check(c, env, err)) || (r = spec_networks_check(t, err)) ||
+		(r = spec_files_check(c, env, err)) || (r = spec_networks_check(t, env, err)) ||
 		(r = spec_host_check(t, env, err)))
 		return r;
 	return 0;

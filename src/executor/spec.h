@@ -18,6 +18,8 @@ struct policy;
 #define SPEC_LABEL_SERVICE_NAME "com.docker.swarm.service.name"
 /* Ours: tells our containers from those of an engine that is itself in a swarm. */
 #define SPEC_LABEL_CLUSTER "io.swarm-agentd.cluster"
+/* Of a network that was made for a task: its id in the swarm. */
+#define SPEC_LABEL_NETWORK "io.swarm-agentd.network"
 
 struct spec_env {
 	const char *cluster_id;
@@ -43,6 +45,13 @@ struct json_object *spec_volume_body(const Pb__Task *t, size_t i);
 size_t spec_n_networks(const Pb__Task *t);
 const char *spec_network_name(const Pb__Task *t, size_t i);
 struct json_object *spec_endpoint(const Pb__Task *t, size_t i);
+/* Node-local ones (bridge, macvlan, ipvlan) are made here: the body of POST /networks/create, and
+ * what tells such a network from somebody else's of that name. "" if it has no such source. */
+bool spec_network_is_local(const Pb__Task *t, size_t i);
+struct json_object *spec_network_body(const Pb__Task *t, size_t i, const struct spec_env *env);
+const char *spec_network_id(const Pb__Task *t, size_t i);
+const char *spec_network_driver(const Pb__Task *t, size_t i);
+const char *spec_network_config_from(const Pb__Task *t, size_t i);
 /* How many of them the create body carries (API below 1.44: one). */
 size_t spec_networks_at_create(const Pb__Task *t, const struct spec_env *env);
 /* Whole seconds, rounded up; -1 if the spec has none. */
@@ -56,7 +65,8 @@ int spec_mounts_add(const Pb__ContainerSpec *c, const struct spec_env *env,
 int spec_files_check(const Pb__ContainerSpec *c, const struct spec_env *env, struct sw_err *err);
 int spec_files_add(const Pb__Task *t, const struct spec_env *env, struct json_object *host,
 	struct sw_err *err);
-int spec_networks_check(const Pb__Task *t, struct sw_err *err); /* and ports */
+/* And ports. */
+int spec_networks_check(const Pb__Task *t, const struct spec_env *env, struct sw_err *err);
 /* NetworkMode into @host, NetworkingConfig into @body. */
 void spec_networks_add(const Pb__Task *t, const struct spec_env *env, struct json_object *body,
 	struct json_object *host);

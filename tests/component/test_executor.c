@@ -1081,6 +1081,7 @@ struct net {
 	Pb__Network n;
 	Pb__NetworkSpec s;
 	Pb__Annotations ann;
+	Pb__Driver d;
 };
 
 static void network(struct net *n, const char *name)
@@ -1120,6 +1121,121 @@ static void test_further_networks(void **state)
 	OK(&j, prepare);
 	assert_true(j.r.already);
 	assert_int_equal(count("POST /networks/other/connect*"), 3);
+	job_close(&j);
+}
+
+static void local_network(struct net *n, const char *name, const char *id, const char *config)
+{
+	network(n, name);
+	n->ann.n_labels = 0;
+	pb__driver__init(&n->d);
+	n->d.name = (char *)"bridge";
+	n->n.driver_state = &n->d;
+	n->n.id = (char *)id;
+	if (config) {
+		n->s.config_from_case = PB__NETWORK_SPEC__CONFIG_FROM_NETWORK;
+		n->s.network = (char *)config;
+	}
+}
+
+static void open_with(struct job *j, const char *id, struct net *n)
+{
+	job_init(j, id, "");
+	TEST_PTRS(j->x.t.networks, j->x.t.n_networks, Pb__NetworkAttachment, &n->a);
+	job_open(j);
+}
+
+/* Made for the first task that needs it, removed with the last one's container. */
+static void test_local_network_counted(void **state)
+{
+	struct net n;
+	struct job a, b;
+
+	(void)state;
+	testengine_network_add(te, "cfg", "bridge");
+	local_network(&n, "lan", "swarmnet1", "cfg");
+	open_with(&a, "task1", &n);
+	open_with(&b, "task2", &n);
+	BEGIN(&a, prepare); /* at once: the engine itself would make two of one name */
+	BEGIN(&b, prepare);
+	END(&a);
+	END(&b);
+	assert_int_equal(a.r.err.cls, SW_OK);
+	assert_int_equal(b.r.err.cls, SW_OK);
+	assert_int_equal(count("POST /networks/create*"), 1);
+	OK(&a, remove);
+	assert_int_equal(count("DELETE /networks/*"), 0);
+	job_close(&a);
+	OK(&b, remove);
+	assert_int_equal(count("DELETE /networks/*"), 1);
+	job_close(&b);
+
+	/* after a restart: one from a configuration could be the operator's and stays */
+	open_with(&a, "task3", &n);
+	OK(&a, prepare);
+	job_close(&a);
+	open_with(&a, "task3", &n);
+	OK(&a, prepare);
+	OK(&a, remove);
+	assert_int_equal(count("DELETE /networks/*"), 1);
+	job_close(&a);
+}
+
+/* Its label tells after a restart that it was made for tasks. */
+static void test_local_network_after_restart(void **state)
+{
+	struct net n;
+	struct job j;
+
+	(void)state;
+	local_network(&n, "lan2", "swarmnet2", NULL);
+	open_with(&j, "task1", &n);
+	OK(&j, prepare);
+	job_close(&j);
+	open_with(&j, "task1", &n);
+	OK(&j, prepare);
+	assert_int_equal(count("POST /networks/create*"), 1);
+	fault("DELETE /networks/*", 500, "busy", 1);
+	RUN(&j, remove);
+	FAILED(&j, SW_TEMPORARY, "busy");
+	OK(&j, remove);
+	assert_int_equal(count("DELETE /networks/*"), 2);
+	OK(&j, remove); /* nothing left to remove */
+	assert_int_equal(count("DELETE /networks/*"), 2);
+	job_close(&j);
+}
+
+static void test_local_network_refused(void **state)
+{
+	struct net n;
+	struct job j;
+
+	(void)state;
+	local_network(&n, "lan3", "swarmnet3", "nocfg");
+	open_with(&j, "task1", &n);
+	RUN(&j, prepare);
+	FAILED(&j, SW_REJECTED,
+		"network \"lan3\": configuration network \"nocfg\" does not exist on this node; "
+		"make it "
+		"here with \"docker network create --config-only\"");
+	job_close(&j);
+	testengine_network_add(te, "lan4", "bridge"); /* somebody else's */
+	local_network(&n, "lan4", "swarmnet4", NULL);
+	open_with(&j, "task2", &n);
+	RUN(&j, prepare);
+	FAILED(&j, SW_REJECTED,
+		"network \"lan4\" exists on this node but was not made for Swarm network "
+		"swarmnet4; "
+		"rename or remove it");
+	OK(&j, remove);
+	assert_int_equal(count("DELETE /networks/*"), 0);
+	job_close(&j);
+	/* two tasks at once: the slower one takes what the faster one made */
+	local_network(&n, "lan5", "swarmnet5", NULL);
+	open_with(&j, "task3", &n);
+	fault("POST /networks/create*", 409, "network with name lan5 already exists", 1);
+	OK(&j, prepare);
+	assert_int_equal(count("POST /networks/create*"), 3);
 	job_close(&j);
 }
 
@@ -1925,6 +2041,9 @@ int main(void)
 		T(test_engine_away_is_temporary),
 		T(test_volumes_with_a_driver),
 		T(test_further_networks),
+		T(test_local_network_counted),
+		T(test_local_network_after_restart),
+		T(test_local_network_refused),
 		T(test_start_refused),
 		T(test_start_answers),
 		T(test_healthy_after_a_while),

@@ -480,7 +480,7 @@ static void test_resources(void **state)
 	EXPECT(o, "/HostConfig/MemorySwap", "22020096");
 	EXPECT(o, "/HostConfig/NanoCpus", "500000000");
 	EXPECT(o, "/HostConfig/PidsLimit", "50");
-	EXPECT(o, "/HostConfig/RestartPolicy/Name", "\"no\"");
+	EXPECT(o, "/HostConfig/RestartPolicy/MaximumRetryCount", "0");
 	EXPECT(o, "/Config/StopTimeout", "1");
 	json_object_put(o);
 	OK(&j, terminate);

@@ -1414,6 +1414,14 @@ static void network_create(struct te_conn *c)
 		te_reply_msg(c, 409, "network with name %s already exists", name);
 	} else if (strcmp(driver, "overlay") == 0) {
 		te_reply_msg(c, 500, "This node is not a swarm manager.");
+	} else if (*jstr(jget(body, "ConfigFrom"), "Network") &&
+		   !jget(c->te->networks, jstr(jget(body, "ConfigFrom"), "Network"))) {
+		te_reply_msg(c, 404, "configuration network \"%s\" does not exist",
+			jstr(jget(body, "ConfigFrom"), "Network"));
+	} else if (jget(body, "ConfigFrom") && jget(body, "Labels")) {
+		te_reply_msg(c, 403,
+			"user specified configurations are not supported if the network depends on "
+			"a configuration network");
 	} else if (*driver && !strstr(" bridge host null macvlan ipvlan ", driver)) {
 		te_reply_msg(c, 404, "plugin \"%s\" not found", driver);
 	} else {
@@ -1421,6 +1429,8 @@ static void network_create(struct te_conn *c)
 		net = jget(c->te->networks, name);
 		if (jget(body, "Labels"))
 			json_object_object_add(net, "Labels", jcopy(jget(body, "Labels")));
+		if (jget(body, "ConfigFrom"))
+			json_object_object_add(net, "ConfigFrom", jcopy(jget(body, "ConfigFrom")));
 		o = json_object_new_object();
 		jset(o, "Id", jstr(net, "Id"));
 		jset(o, "Warning", "");

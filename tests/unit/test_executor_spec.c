@@ -101,7 +101,7 @@ static void test_minimal(void **state)
 		"\"com.docker.swarm.service.id\":\"service1\",\"com.docker.swarm.service.name\":"
 		"\"web\","
 		"\"io.swarm-agentd.cluster\":\"cluster1\"},"
-		"\"HostConfig\":{\"RestartPolicy\":{\"Name\":\"no\"},\"NetworkMode\":\"default\","
+		"\"HostConfig\":{\"NetworkMode\":\"default\","
 		"\"ReadonlyRootfs\":false,\"Isolation\":\"default\"}}");
 }
 
@@ -670,6 +670,8 @@ static void test_networks(void **state)
 	network(&a, "host", "host", true);
 	network(&b, "bridge", "bridge", true);
 	TEST_PTRS(x.t.networks, x.t.n_networks, Pb__NetworkAttachment, &a.a);
+	/* names mean nothing there: the engine would refuse the start */
+	TEST_STRS(a.a.aliases, a.a.n_aliases, (char *)"other");
 	make();
 	expect("/HostConfig/NetworkMode", "\"host\"");
 	expect("/NetworkingConfig", "{\"EndpointsConfig\":{\"host\":{}}}");
@@ -693,12 +695,64 @@ static void test_networks(void **state)
 		"the engine's swarm mode; publish ports with mode=host or attach the service to "
 		"host, "
 		"bridge or a node-local network");
-	network(&a, "local", "macvlan", false);
-	refused("network \"local\" (driver macvlan): node-local networks are not supported by this "
-		"agent; "
-		"attach the service to host or bridge");
 	a.n.spec = NULL;
 	refused("network attachment without a network name");
+}
+
+static void expect_network(size_t i, const char *want)
+{
+	struct json_object *o = spec_network_body(&x.t, i, &env), *w = json_tokener_parse(want);
+
+	if (!json_object_equal(o, w))
+		fail_msg("%s, want %s", json_object_to_json_string(o), want);
+	json_object_put(o);
+	json_object_put(w);
+}
+
+static void test_local_networks(void **state)
+{
+	struct net a, b;
+	Pb__IPAMOptions ipam = PB__IPAMOPTIONS__INIT;
+	Pb__IPAMConfig range = PB__IPAMCONFIG__INIT;
+
+	(void)state;
+	network(&a, "lan", "macvlan", false);
+	network(&b, "host", "host", true);
+	a.n.id = (char *)"swarmnet1";
+	TEST_PTRS(x.t.networks, x.t.n_networks, Pb__NetworkAttachment, &a.a, &b.a);
+	TEST_STRS(a.a.aliases, a.a.n_aliases, (char *)"other");
+	TEST_STRS(a.a.addresses, a.a.n_addresses, (char *)"10.1.0.5/24", (char *)"fd00::5/64");
+	make();
+	expect("/HostConfig/NetworkMode", "\"lan\"");
+	expect("/NetworkingConfig",
+		"{\"EndpointsConfig\":{\"lan\":{\"Aliases\":[\"other\",\"web\",\"tasks.web\"],"
+		"\"IPAMConfig\":{\"IPv4Address\":\"10.1.0.5\",\"IPv6Address\":\"fd00::5\"}}}}");
+	assert_true(spec_network_is_local(&x.t, 0));
+	assert_false(spec_network_is_local(&x.t, 1));
+
+	TEST_PTRS(a.n.spec->annotations->labels, a.n.spec->annotations->n_labels, Pb__StringPair,
+		test_pair("k", "v"), test_pair("io.swarm-agentd.network", "spoof"));
+	TEST_PTRS(a.d.options, a.d.n_options, Pb__StringPair, test_pair("parent", "eth1"));
+	a.n.ipam = &ipam;
+	range.subnet = (char *)"10.1.0.0/24";
+	range.gateway = (char *)"10.1.0.1";
+	TEST_PTRS(ipam.configs, ipam.n_configs, Pb__IPAMConfig, &range);
+	a.s.internal = true;
+	expect_network(0,
+		"{\"Name\":\"lan\",\"Driver\":\"macvlan\",\"Internal\":true,\"Attachable\":false,"
+		"\"CheckDuplicate\":true,\"EnableIPv6\":false,\"Options\":{\"parent\":\"eth1\"},"
+		"\"Labels\":{\"k\":\"v\",\"io.swarm-agentd.network\":\"swarmnet1\"},"
+		"\"IPAM\":{\"Config\":[{\"Subnet\":\"10.1.0.0/24\",\"Gateway\":\"10.1.0.1\"}]}}");
+	/* with a configuration network the engine takes nothing else, not even labels */
+	a.s.config_from_case = PB__NETWORK_SPEC__CONFIG_FROM_NETWORK;
+	a.s.network = (char *)"cfg";
+	env.api = 44;
+	expect_network(0,
+		"{\"Name\":\"lan\",\"Driver\":\"macvlan\",\"Internal\":true,\"Attachable\":false,"
+		"\"ConfigFrom\":{\"Network\":\"cfg\"}}");
+	env.podman = true;
+	refused("network \"lan\" takes its configuration from network \"cfg\": podman has no such "
+		"networks");
 }
 
 /* ---- refusals of the whole */
@@ -802,6 +856,7 @@ int main(void)
 		T(test_mount_refusals),
 		T(test_ports),
 		T(test_networks),
+		T(test_local_networks),
 		T(test_refusals),
 		T(test_references),
 	};
