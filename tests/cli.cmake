@@ -30,6 +30,7 @@ if(TARGET swarm-agentd)
     sw_script(integration_outage TIMEOUT 600 COMMAND test_outage.sh)
     sw_script(integration_kill TIMEOUT 600 COMMAND test_kill.sh 20 30)
     sw_script(integration_valgrind TIMEOUT 900 ENV AGENT_VALGRIND=1 COMMAND test_kill.sh 2 6)
+    sw_script(integration_differential TIMEOUT 900 COMMAND differential.sh)
     sw_script(integration_idle TIMEOUT 300 PARALLEL COMMAND test_idle.sh)
     sw_script(integration_quickstart TIMEOUT 300
       ENV SWARM_BUILD_DIR=${CMAKE_BINARY_DIR} COMMAND ${CMAKE_SOURCE_DIR}/contrib/quickstart --check)
