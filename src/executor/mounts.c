@@ -7,6 +7,7 @@
 #include <string.h>
 #include <swarm/err.h>
 #include <swarm/mem.h>
+#include <unistd.h>
 
 #define TMPFS_OPTIONS_MAX 64
 
@@ -71,6 +72,14 @@ static int check_bind(const Pb__Mount *m, const struct spec_env *env, struct sw_
 	if (*m->source != '/')
 		return sw_err_set(err, SW_REJECTED, -EINVAL,
 			"invalid bind mount source, must be an absolute path: %s", m->source);
+	/* podman would make the folder at start (seen on 4.3); Docker refuses, in these words */
+	if (env->podman && !env->remote && !(b && b->createmountpoint) &&
+		!strstr(m->source, "{{") && /* not expanded yet: checked again when it is */
+		access(m->source, F_OK) < 0 && errno == ENOENT)
+		return sw_err_set(err, SW_REJECTED, -ENOENT,
+			"invalid mount config for type \"bind\": bind source path does not exist: "
+			"%s",
+			m->source);
 	if (!b)
 		return 0;
 	if ((size_t)b->propagation >= SW_ARRAY_LEN(propagation))

@@ -9,6 +9,7 @@
 #include <swarm/err.h>
 #include <swarm/log.h>
 #include <swarm/mem.h>
+#include <unistd.h>
 
 /* ---- helpers */
 
@@ -102,6 +103,19 @@ static int check_container(const Pb__ContainerSpec *c, struct sw_err *err)
 	return 0;
 }
 
+/* Elsewhere podman's health checks never run, and the task would be "starting" for ever. */
+static int check_health(const Pb__ContainerSpec *c, const struct spec_env *env, struct sw_err *err)
+{
+	const Pb__HealthConfig *h = c->healthcheck;
+
+	if (!env->podman || env->remote || !h || !h->n_test || strcmp(h->test[0], "NONE") == 0 ||
+		access("/run/systemd/system", F_OK) == 0)
+		return 0;
+	return sw_err_set(err, SW_REJECTED, -ENOTSUP,
+		"healthcheck: podman runs health checks by systemd timers and this host has no "
+		"systemd; use --no-healthcheck, or another engine");
+}
+
 int spec_check(const Pb__Task *t, const struct spec_env *env, struct sw_err *err)
 {
 	const Pb__ContainerSpec *c = spec_container(t);
@@ -110,7 +124,7 @@ int spec_check(const Pb__Task *t, const struct spec_env *env, struct sw_err *err
 	if ((r = check_runtime(t, err)) || (r = check_container(c, err)) ||
 		(r = check_name(t, err)) || (r = spec_mounts_check(c, env, err)) ||
 		(r = spec_files_check(c, env, err)) || (r = spec_networks_check(t, env, err)) ||
-		(r = spec_host_check(t, env, err)))
+		(r = spec_host_check(t, env, err)) || (r = check_health(c, env, err)))
 		return r;
 	return 0;
 }

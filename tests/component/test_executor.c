@@ -1980,6 +1980,38 @@ static void test_follow_survives_the_engine(void **state)
 	assert_string_equal(x.err.msg, "exec: controller closed");
 }
 
+/* Whatever ends a follow, a running container may still say something. */
+static void test_follow_goes_on(void **state)
+{
+	struct logged x;
+	struct job j;
+	struct sw_err err;
+
+	(void)state;
+	job_init(&j, "task1", "sleep 60s");
+	job_open(&j);
+	OK(&j, prepare);
+	OK(&j, start);
+	fault("GET /containers/*/logs*", 200, "", 1);
+	logs(&x, &j, true, 0);
+	UNTIL(count("GET /containers/*/logs*") == 2);
+	testengine_log(te, "web.1.task1", 1, "a\n", 2);
+	UNTIL(x.n == 1);
+	j.c->ops->logs_cancel(x.l);
+
+	logs(&x, &j, true, -1); /* only new lines, also those while the engine is away */
+	UNTIL(count("GET /containers/*/logs?*tail=0*") == 1);
+	rounds(20);
+	testengine_stop(te, true, false);
+	testengine_log(te, "web.1.task1", 1, "b\n", 2);
+	assert_int_equal(testengine_start(te, &err), 0);
+	UNTIL(x.n == 1);
+	assert_string_equal(x.text, "1:b\n");
+	assert_int_equal(count("GET /containers/*/logs?*tail=0*"), 1);
+	j.c->ops->logs_cancel(x.l);
+	job_close(&j);
+}
+
 /* A fast log is read no faster than 10 MiB/s after the first 10 MiB. */
 static void test_log_rate(void **state)
 {
@@ -2063,6 +2095,7 @@ int main(void)
 		T(test_creates_are_limited),
 		T(test_logs),
 		T(test_follow_survives_the_engine),
+		T(test_follow_goes_on),
 		T(test_log_rate),
 	};
 

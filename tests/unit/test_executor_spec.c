@@ -577,6 +577,17 @@ static void test_mount_refusals(void **state)
 	Pb__Mount m;
 
 	(void)state;
+	/* podman would make the folder */
+	env.podman = true;
+	one_mount(&m, PB__MOUNT__TYPE__BIND, "/no/such/folder", "/dst");
+	refused("invalid mount config for type \"bind\": bind source path does not exist: "
+		"/no/such/folder");
+	env.remote = true; /* another host's folder */
+	make();
+	env.remote = false;
+	one_mount(&m, PB__MOUNT__TYPE__BIND, "/", "/dst");
+	make();
+	env.podman = false;
 	one_mount(&m, PB__MOUNT__TYPE__BIND, "/src", "rel");
 	refused("invalid mount target, must be an absolute path: rel");
 	one_mount(&m, PB__MOUNT__TYPE__BIND, "rel", "/dst");
