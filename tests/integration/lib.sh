@@ -272,6 +272,8 @@ engine_import() {
 swarm_init() {
 	MGR=$1
 	docker_on "$MGR" swarm init --advertise-addr "$(host_ip "$MGR")" >/dev/null
+	# before anybody registers: a node keeps the period it was last told
+	[ -z "${LAB_HEARTBEAT:-}" ] || docker_on "$MGR" swarm update --dispatcher-heartbeat "$LAB_HEARTBEAT" >/dev/null
 	docker_on "$MGR" swarm join-token -q worker >"$LAB/worker-token"
 	docker_on "$MGR" swarm join-token -q manager >"$LAB/manager-token"
 	chmod 600 "$LAB/worker-token" "$LAB/manager-token"
