@@ -1,4 +1,4 @@
-/* mem.h - allocation, ownership and text helpers. Any thread.
+/* mem.h - allocation, ownership, text and descriptor helpers. Any thread.
  * The x-functions abort when memory is gone: they are for our own small structs, never for
  * sizes that a peer chose (a restart adopts the running tasks). */
 #pragma once
@@ -23,6 +23,9 @@ char *xvasprintf(const char *fmt, va_list ap)
 void sw_wipe(void *p, size_t n);
 /* Wipes and frees a string; NULL is fine. */
 void sw_wipe_str(char *s);
+
+/* Writes all of @p, whatever write(2) takes at a time. 0, or -errno (errno is set too). */
+int sw_write_all(int fd, const void *p, size_t n);
 
 /* Scope-bound owners: "sw_auto_free char *s = ...;" and take() on hand-over. */
 static inline void sw_freep(void *p)

@@ -65,7 +65,7 @@ struct identity_events {
 	/* New certificate or trust root: new connections use it, the description changes. */
 	void (*changed)(void *arg);
 	/* Permanent: wrong token, digest, FIPS, broken files ... The process should end with it.
-	 * Temporary trouble is retried with backoff and only logged (see identity_status()). */
+	 * Temporary trouble is retried with backoff and only logged (see identity_trouble()). */
 	void (*failed)(void *arg, const struct sw_err *err);
 };
 int identity_new(struct identity **ret, const struct identity_config *cfg,
@@ -89,7 +89,6 @@ void identity_renew(struct identity *id, const char *why);
 void identity_set_root(struct identity *id, const void *pem, size_t len);
 /* Why joining or renewal does not progress right now; "" if all is well. */
 const char *identity_trouble(const struct identity *id);
-int64_t identity_not_after_ns(const struct identity *id);
 
 /* ---- dispatcher: one registration with one manager at a time, rebuilt with backoff for ever */
 struct dispatcher;

@@ -241,20 +241,6 @@ static bool to_journal(
 	return ok;
 }
 
-static void write_all(const char *p, size_t n)
-{
-	while (n) {
-		ssize_t w = write(STDERR_FILENO, p, n);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return; /* nobody listens: nothing better to do */
-		p += w;
-		n -= (size_t)w;
-	}
-}
-
 void log_write(enum log_level level, const char *msg, const struct log_field *fields)
 {
 	char *line = NULL;
@@ -275,7 +261,8 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
 		sink_fn(sink_arg, level, line + 3);
 	} else if (!to_journal(level, line + 3, msg, fields)) {
 		line[len] = '\n'; /* in place of the terminator: one write, lines do not mix */
-		write_all(line, len + 1);
+		(void)sw_write_all(
+			STDERR_FILENO, line, len + 1); /* nobody listens: nothing better to do */
 	}
 	pthread_mutex_unlock(&lock);
 out:

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <swarm/mem.h>
@@ -78,4 +79,23 @@ void sw_wipe_str(char *s)
 bool sw_starts_with(const char *s, const char *prefix)
 {
 	return s && strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+int sw_write_all(int fd, const void *p, size_t n)
+{
+	const char *from = p;
+
+	while (n > 0) {
+		ssize_t w = write(fd, from, n);
+
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w == 0)
+			errno = EIO; /* no progress and no reason: do not try for ever */
+		if (w <= 0)
+			return -errno;
+		from += w;
+		n -= (size_t)w;
+	}
+	return 0;
 }

@@ -172,6 +172,23 @@ void ctl_cancel_call(struct steps *s)
 	engine_call_cancel(take(c->call));
 }
 
+static void on_slot(void *arg)
+{
+	steps_done(&((struct ctl *)arg)->op, NULL);
+}
+
+void ctl_start_slot(struct steps *s)
+{
+	struct ctl *c = steps_arg(s);
+
+	gate_enter(&c->d->starts, &c->slot, on_slot, c);
+}
+
+void ctl_cancel_slot(struct steps *s)
+{
+	gate_leave(&((struct ctl *)steps_arg(s))->slot);
+}
+
 static void ctl_cancel(struct controller *base)
 {
 	steps_cancel(&ctl_of(base)->op);

@@ -87,6 +87,9 @@ void ctl_run(struct ctl *c, const char *op, const struct step *table, controller
 /* Ends the step with @err, classified for @step; NULL is fine. */
 void ctl_fail(struct ctl *c, const struct sw_err *err, enum fault_step step);
 void ctl_cancel_call(struct steps *s);
+/* Steps: a place among the creates and starts that the node runs at once. */
+void ctl_start_slot(struct steps *s);
+void ctl_cancel_slot(struct steps *s);
 /* What to ask the engine for: the id once it is known, the name before. */
 const char *ctl_ref(const struct ctl *c);
 bool ctl_is_ours(const struct ctl *c, const struct engine_container *k);

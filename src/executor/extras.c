@@ -113,17 +113,6 @@ static bool parse_size(const char *s, int64_t *ret)
 	return true;
 }
 
-static struct json_object *list(struct json_object *host, const char *key)
-{
-	struct json_object *a = NULL;
-
-	if (!json_object_object_get_ex(host, key, &a)) {
-		a = json_object_new_array();
-		json_object_object_add(host, key, a);
-	}
-	return a;
-}
-
 static void add_string(struct json_object *a, const char *s)
 {
 	json_object_array_add(a, json_object_new_string(s));
@@ -160,7 +149,7 @@ static int one_device(const struct ask *a, char *word, void *arg)
 	spec_put_str(o, "PathOnHost", path);
 	spec_put_str(o, "PathInContainer", inside ? inside : path);
 	spec_put_str(o, "CgroupPermissions", perms);
-	json_object_array_add(list(a->host, "Devices"), o);
+	json_object_array_add(spec_list(a->host, "Devices"), o);
 	return 0;
 }
 
@@ -179,7 +168,7 @@ static int one_rule(const struct ask *a, char *word, void *arg)
 	if (!policy_cgroup_rule(a->env->policy, word))
 		return forbidden(a, word, word);
 	if (a->host)
-		add_string(list(a->host, "DeviceCgroupRules"), word);
+		add_string(spec_list(a->host, "DeviceCgroupRules"), word);
 	return 0;
 }
 
@@ -257,7 +246,7 @@ static int one_security_opt(const struct ask *a, char *word, void *arg)
 		json_object_object_add(a->host, "MaskedPaths", json_object_new_array());
 		json_object_object_add(a->host, "ReadonlyPaths", json_object_new_array());
 	} else {
-		add_string(list(a->host, "SecurityOpt"), word);
+		add_string(spec_list(a->host, "SecurityOpt"), word);
 	}
 	return 0;
 }
@@ -339,7 +328,7 @@ static void add_gpus(struct json_object *host, int64_t count, struct json_object
 	add_string(caps, "gpu");
 	json_object_array_add(all, caps);
 	json_object_object_add(o, "Capabilities", all);
-	json_object_array_add(list(host, "DeviceRequests"), o);
+	json_object_array_add(spec_list(host, "DeviceRequests"), o);
 }
 
 static int gpus_by_id(const struct ask *a)

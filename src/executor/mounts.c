@@ -161,18 +161,6 @@ int spec_mounts_check(const Pb__ContainerSpec *c, const struct spec_env *env, st
 
 /* ---- into HostConfig */
 
-/* The list @key of @host, made when it is first needed. */
-static struct json_object *list(struct json_object *host, const char *key)
-{
-	struct json_object *a = NULL;
-
-	if (!json_object_object_get_ex(host, key, &a)) {
-		a = json_object_new_array();
-		json_object_object_add(host, key, a);
-	}
-	return a;
-}
-
 static void put_true(struct json_object *o, const char *key, bool on)
 {
 	if (on)
@@ -263,7 +251,7 @@ static bool add_old_form(const Pb__Mount *m, const struct spec_env *env, struct 
 		sw_auto_free char *s = xasprintf("%s:%s:%s%s", m->source, m->target,
 			m->readonly ? "ro," : "", propagation[m->bind_options->propagation]);
 
-		json_object_array_add(list(host, "Binds"), json_object_new_string(s));
+		json_object_array_add(spec_list(host, "Binds"), json_object_new_string(s));
 		return true;
 	}
 	if (m->type == PB__MOUNT__TYPE__TMPFS && m->tmpfs_options && *m->tmpfs_options->options &&
@@ -320,7 +308,7 @@ int spec_mounts_add(const Pb__ContainerSpec *c, const struct spec_env *env,
 	for (size_t i = 0; i < c->n_mounts && !r; i++)
 		if (!add_old_form(c->mounts[i], env, host))
 			json_object_array_add(
-				list(host, "Mounts"), mount_object(c->mounts[i], env));
+				spec_list(host, "Mounts"), mount_object(c->mounts[i], env));
 	return r;
 }
 

@@ -205,23 +205,6 @@ void ctl_cancel_files(struct steps *s)
 
 /* ---- create, a few at once on the node */
 
-static void on_slot(void *arg)
-{
-	steps_done(&((struct ctl *)arg)->op, NULL);
-}
-
-static void start_slot(struct steps *s)
-{
-	struct ctl *c = steps_arg(s);
-
-	gate_enter(&c->d->starts, &c->slot, on_slot, c);
-}
-
-static void cancel_slot(struct steps *s)
-{
-	gate_leave(&((struct ctl *)steps_arg(s))->slot);
-}
-
 static void create_failed(struct ctl *c, const struct sw_err *err)
 {
 	struct sw_err e = *err;
@@ -377,7 +360,7 @@ static const struct step prepare[] = {
 	[VOLUMES]   = { "volumes",       start_volumes,      IMAGE,     STEP_END, ctl_cancel_call },
 	[IMAGE]     = { "image",         start_image,        FILES,     STEP_END, cancel_image },
 	[FILES]     = { "files",         ctl_start_files,    SLOT,      STEP_END, ctl_cancel_files },
-	[SLOT]      = { "slot",          start_slot,         CREATE,    STEP_END, cancel_slot },
+	[SLOT]      = { "slot",          ctl_start_slot,         CREATE,    STEP_END, ctl_cancel_slot },
 	[CREATE]    = { "create",        start_create,       NETWORKS,  STEP_END, NULL },
 	[ADOPT]     = { "adopt",         start_adopt,        STEP_END,  STEP_END, ctl_cancel_call },
 	[NETWORKS]  = { "networks",      start_networks,     STEP_END,  UNDO,     NULL },

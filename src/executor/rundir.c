@@ -292,21 +292,6 @@ int rundir_list(struct rundir *r, char ***names, size_t *n, struct sw_err *err)
 
 /* ---- write */
 
-static int write_all(int fd, const char *p, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* Under a name of its own until it is complete. */
 static int write_file(int dir, size_t i, const struct rundir_owner *o, const struct rundir_file *f)
 {
@@ -319,7 +304,7 @@ static int write_file(int dir, size_t i, const struct rundir_owner *o, const str
 	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	if ((res = write_all(fd, f->data, f->len)) < 0)
+	if ((res = sw_write_all(fd, f->data, f->len)) < 0)
 		return res;
 	if (o->selinux &&
 		fsetxattr(fd, "security.selinux", SELINUX_CTX, sizeof(SELINUX_CTX), 0) < 0)

@@ -31,6 +31,17 @@ void spec_put_strs(struct json_object *o, const char *key, char *const *v, size_
 	json_object_object_add(o, key, a);
 }
 
+struct json_object *spec_list(struct json_object *host, const char *key)
+{
+	struct json_object *a = NULL;
+
+	if (!json_object_object_get_ex(host, key, &a)) {
+		a = json_object_new_array();
+		json_object_object_add(host, key, a);
+	}
+	return a;
+}
+
 struct json_object *spec_map(Pb__StringPair *const *map, size_t n)
 {
 	struct json_object *o = json_object_new_object();

@@ -80,4 +80,6 @@ void spec_host_add(const Pb__Task *t, const struct spec_env *env, struct json_ob
 /* ---- json helpers: nothing is added for empty input */
 void spec_put_str(struct json_object *o, const char *key, const char *s);
 void spec_put_strs(struct json_object *o, const char *key, char *const *v, size_t n);
+/* The list @key of @host, made when it is first needed; borrowed. */
+struct json_object *spec_list(struct json_object *host, const char *key);
 struct json_object *spec_map(Pb__StringPair *const *map, size_t n);

@@ -54,23 +54,6 @@ static void start_look(struct steps *s)
 	c->call = engine_container_inspect(c->d->engine, ctl_ref(c), on_look, c);
 }
 
-static void on_slot(void *arg)
-{
-	steps_done(&((struct ctl *)arg)->op, NULL);
-}
-
-static void start_slot(struct steps *s)
-{
-	struct ctl *c = steps_arg(s);
-
-	gate_enter(&c->d->starts, &c->slot, on_slot, c);
-}
-
-static void cancel_slot(struct steps *s)
-{
-	gate_leave(&((struct ctl *)steps_arg(s))->slot);
-}
-
 static void start_refused(struct ctl *c, const struct sw_err *err)
 {
 	struct sw_err e = *err;
@@ -139,7 +122,7 @@ static const struct step start[] = {
 	/*             name         start           next      on error  cancel */
 	[LOOK]     = { "look",      start_look,     FILES,    STEP_END, ctl_cancel_call },
 	[FILES]    = { "files",     ctl_start_files, SLOT,    STEP_END, ctl_cancel_files },
-	[SLOT]     = { "slot",      start_slot,     START,    STEP_END, cancel_slot },
+	[SLOT]     = { "slot",      ctl_start_slot,     START,    STEP_END, ctl_cancel_slot },
 	[START]    = { "start",     start_start,    WATCH,    DIAGNOSE, NULL },
 	[WATCH]    = { "watch",     start_watch,    STEP_END, STEP_END, ctl_cancel_observe },
 	[DIAGNOSE] = { "diagnose",  start_diagnose, STEP_END, STEP_END, NULL },

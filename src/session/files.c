@@ -101,21 +101,6 @@ static int read_text(int dir, const char *name, char **ret, struct sw_err *err)
 	return 0;
 }
 
-static int write_all(int fd, const char *p, size_t len)
-{
-	while (len) {
-		ssize_t r = write(fd, p, len);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0)
-			return -1;
-		p += r;
-		len -= (size_t)r;
-	}
-	return 0;
-}
-
 /* Old content or new content, never anything between, whatever dies when. */
 static int write_atomic(
 	int dir, const char *name, const void *data, size_t len, mode_t mode, struct sw_err *err)
@@ -128,7 +113,7 @@ static int write_atomic(
 	fd = openat(dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return fail(err, "cannot create a file for certificates file", name);
-	if (write_all(fd, data, len) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0) {
+	if (sw_write_all(fd, data, len) < 0 || fchmod(fd, mode) < 0 || fsync(fd) < 0) {
 		fail(err, "cannot write certificates file", name);
 		close(fd);
 		unlinkat(dir, tmp, 0);

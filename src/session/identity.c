@@ -737,8 +737,3 @@ const char *identity_trouble(const struct identity *id)
 {
 	return id->trouble;
 }
-
-int64_t identity_not_after_ns(const struct identity *id)
-{
-	return id->subject.not_after_s * (int64_t)SW_NS_PER_S;
-}
